@@ -74,7 +74,7 @@ class Task:
         0.0,
         30.0,
         step=0.1,
-        help="How hard to follow the prompt. 1 means no guidance. Papers that write (1+w) have w = this - 1.",
+        help="How hard to follow the prompt; 1 means no guidance (papers' w is this - 1).",
     )
     steps: int = number(20, 1, 1000, step=1, help="Denoising steps: more is slower and finer.")
     sampler: str = text("DPM++ 2M", longest=LONGEST_NAME, help="The solver that walks from noise to picture.")
@@ -84,8 +84,7 @@ class Task:
         -1,
         LARGEST_SEED,
         step=1,
-        help="The number that makes the noise: same seed, same picture. -1 draws one. "
-        "Picture i of a batch uses seed + i.",
+        help="Same seed, same picture; picture i uses seed + i. -1 draws a new one.",
     )
     width: int = number(256, 64, 2048, step=64, help="Pixels across.")
     height: int = number(256, 64, 2048, step=64, help="Pixels down.")
@@ -176,7 +175,7 @@ class Controlled(Task):
         if self.control_start > self.control_end:
             raise TaskError(
                 "control_start",
-                f"control_start is {self.control_start}; it must not be above control_end ({self.control_end}).",
+                f"control_start is {self.control_start}; it must not pass control_end ({self.control_end}).",
             )
 
 
