@@ -1,0 +1,268 @@
+"""Where am I running, for whom, and with what limits: flags and environment become one frozen record here."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modules.tasks import Limits
+
+HOME = Path(__file__).resolve().parent.parent
+USER = "studio"
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+PUBLIC_LIMITS: dict[str, Limits] = {
+    "steps": Limits(1, 100, 1),
+    "pixels": Limits(64 * 64, 1024 * 1024, 1),
+    "batch_size": Limits(1, 4, 1),
+}
+PUBLIC_QUEUE, LOCAL_QUEUE = 20, 100
+PUBLIC_KEEP_SECONDS = 3600
+
+
+def _one_of(options: tuple[str, ...]) -> Callable[[str], str]:
+    def read(said: str) -> str:
+        if said not in options:
+            raise argparse.ArgumentTypeError(f"{said!r} is not one of {', '.join(options)}")
+        return said
+
+    return read
+
+
+def _port(said: str) -> int:
+    if not said.isascii() or not said.isdigit() or not 1 <= int(said) <= 65535:
+        raise argparse.ArgumentTypeError(f"{said!r} is not a whole number from 1 to 65535")
+    return int(said)
+
+
+def _device(said: str) -> str:
+    name, _, index = said.partition(":")
+    if name not in DEVICES or (index and not index.isdigit()) or said.endswith(":"):
+        raise argparse.ArgumentTypeError(f"{said!r} is not one of {', '.join(DEVICES)}, or like cuda:1")
+    return said
+
+
+def _truth(said: str) -> bool:
+    if said.lower() in ("1", "true", "yes", "on"):
+        return True
+    if said.lower() in ("0", "false", "no", "off"):
+        return False
+    raise argparse.ArgumentTypeError(f"{said!r} is neither yes nor no; use 1 or 0")
+
+
+class Flag(NamedTuple):
+    """One flag, and the environment variable of its name: EPSILON_PORT beside --port."""
+
+    name: str
+    group: str
+    help: str
+    read: Callable[[str], Any] = str
+    default: Any = None
+    metavar: str | None = None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"EPSILON_{self.name.upper()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One run of the studio: where it listens, what it loads, what it allows.
+
+    `limits` tightens the Task's own, field by field ("pixels" is width times height); `auth` is
+    (user, password) or None; `keep_seconds` is the age at which saved pictures are deleted, None for
+    never; `notes` are sentences for whoever started the program.
+    """
+
+    where: str = "local"  # local, share, spaces or zerogpu
+    host: str = "127.0.0.1"
+    port: int | None = None  # None: 7860, or the next one that is free
+    share: bool = False
+    model: str = "pocket"
+    device: str = "auto"
+    dtype: str = "auto"
+    offline: bool = False
+    public: bool = False
+    auth: tuple[str, str] | None = field(default=None, repr=False)
+    output_dir: Path = HOME / "outputs"
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    queue_size: int = LOCAL_QUEUE
+    keep_seconds: float | None = None
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+    @staticmethod
+    def from_args(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+        """The settings that a command line and an environment ask for.
+
+        Exits with a sentence (SystemExit 2) on a bad flag or variable, and with the help on --help.
+        """
+        parser = _parser(environ)
+        asked = parser.parse_args(argv)
+        if asked.share and asked.offline:
+            parser.error("--share needs the network and --offline forbids it: choose one")
+        where = _where(asked, environ)
+        on_spaces = where in ("spaces", "zerogpu")
+        public = asked.public or on_spaces
+        host = asked.host or ("0.0.0.0" if on_spaces else "127.0.0.1")
+        password = asked.password or (secrets.token_urlsafe(9) if where == "share" else "")
+        output_dir, output_note = _output_dir(asked.outputs, public=public)
+        return Settings(
+            where=where,
+            host=host,
+            port=asked.port,
+            share=asked.share and not on_spaces,
+            model=asked.model,
+            device=asked.device,
+            dtype=asked.dtype,
+            offline=asked.offline,
+            public=public,
+            auth=(USER, password) if password else None,
+            output_dir=output_dir,
+            limits=PUBLIC_LIMITS if public else {},
+            queue_size=PUBLIC_QUEUE if public else LOCAL_QUEUE,
+            keep_seconds=PUBLIC_KEEP_SECONDS if public else None,
+            notes=tuple(_notes(asked, where, host, password, public=public)) + output_note,
+        )
+
+
+WHO, WHAT, ELSE = "who can open the page", "what paints, and where", "besides"
+FLAGS = (
+    Flag(
+        "host",
+        WHO,
+        "address to listen on; without it only this computer can connect, 0.0.0.0 lets your network in",
+        metavar="ADDRESS",
+    ),
+    Flag(
+        "port",
+        WHO,
+        "port to listen on (default: 7860, or the next one that is free)",
+        _port,
+        metavar="NUMBER",
+    ),
+    Flag(
+        "share",
+        WHO,
+        "also open a public gradio.live link, locked with a password that is printed at the start",
+        _truth,
+        default=False,
+    ),
+    Flag(
+        "password",
+        WHO,
+        f"ask visitors for this password (user name: {USER}); EPSILON_PASSWORD keeps it off the screen",
+        default="",
+    ),
+    Flag(
+        "public",
+        WHO,
+        "strangers will use this: tighter limits on steps, size and queue, and pictures are kept one hour",
+        _truth,
+        default=False,
+    ),
+    Flag(
+        "model",
+        WHAT,
+        "a model of the catalogue, or a folder in diffusers layout (default: pocket)",
+        default="pocket",
+        metavar="NAME",
+    ),
+    Flag(
+        "device",
+        WHAT,
+        "auto, cpu, cuda, cuda:1, mps or xpu (default: auto, the GPU if there is one, else the CPU)",
+        _device,
+        default="auto",
+    ),
+    Flag(
+        "dtype",
+        WHAT,
+        "auto, float32, bfloat16 or float16 (default: auto, float32 on a CPU and float16 on a GPU; "
+        "bfloat16 is faster on recent CPUs)",
+        _one_of(DTYPES),
+        default="auto",
+    ),
+    Flag("offline", ELSE, "never reach for the network, not even for a model", _truth, default=False),
+    Flag("outputs", ELSE, "where finished pictures go (default: outputs, beside app.py)", metavar="FOLDER"),
+)
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python app.py",
+        description="Epsilon Studio: type what you want to see, watch it form out of noise.\n"
+        "Without any flag it opens on this computer alone, with the small model that comes with it.",
+        epilog="Every flag has an environment variable: EPSILON_PORT=8000, EPSILON_OFFLINE=1, and so on.\n"
+        "A flag wins over its variable. OMP_NUM_THREADS sets the number of CPU threads.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    groups = {title: parser.add_argument_group(title) for title in (WHO, WHAT, ELSE)}
+    for flag in FLAGS:
+        default = _from_environment(flag, environ, parser)
+        if flag.read is _truth:
+            groups[flag.group].add_argument(
+                f"--{flag.name}", action=argparse.BooleanOptionalAction, default=default, help=flag.help
+            )
+        else:
+            groups[flag.group].add_argument(
+                f"--{flag.name}", type=flag.read, default=default, metavar=flag.metavar, help=flag.help
+            )
+    return parser
+
+
+def _from_environment(flag: Flag, environ: Mapping[str, str], parser: argparse.ArgumentParser) -> Any:
+    said = environ.get(flag.variable, "").strip()
+    try:
+        return flag.read(said) if said else flag.default
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"environment variable {flag.variable}: {error}")
+
+
+def _where(asked: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    if environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true"):
+        return "zerogpu"
+    if environ.get("SPACE_ID"):
+        return "spaces"
+    return "share" if asked.share else "local"
+
+
+def _output_dir(asked: str | None, *, public: bool) -> tuple[Path, tuple[str, ...]]:
+    """Beside app.py, where people look; in a temporary folder if that is read-only or strangers paint."""
+    temporary = Path(tempfile.gettempdir()) / "epsilon-studio"
+    if asked:
+        return Path(asked).expanduser().resolve(), ()
+    if public:
+        return temporary, ()
+    if os.access(HOME, os.W_OK):
+        return HOME / "outputs", ()
+    return temporary, (f"{HOME} is read-only, so pictures go to {temporary}.",)
+
+
+def _notes(asked: argparse.Namespace, where: str, host: str, password: str, *, public: bool) -> list[str]:
+    notes = []
+    if where == "share" and not asked.password:
+        notes.append(f"The share link asks for user {USER} and password {password} (made for this run).")
+    if asked.share and where in ("spaces", "zerogpu"):
+        notes.append("--share does nothing on Spaces: the Space itself is the link.")
+    if not _is_loopback(host) and not password and not public:
+        notes.append(
+            f"Anyone who can reach {host} can use this studio: set --password, "
+            "or --public for tighter limits."
+        )
+    return notes
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
