@@ -1,0 +1,184 @@
+"""The ε-prediction U-Net of Pocket, trained on cached latents with text and class tokens.
+
+    python -m modules.training.denoiser --run RUN --steps 6000
+
+Loss: mean squared error of ε with min-SNR-5 weights (Hang et al. 2023, arXiv:2303.09556, section 3.4).
+"""
+
+import argparse
+import copy
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+from modules.diffusion.schedule import STABLE_DIFFUSION
+from modules.training.checkpoint import load_state, save_state, update_average
+from modules.training.text import TOKENS, TextStates
+from modules.training.toyland.emoji import CLASSES
+
+CONFIG = {
+    "sample_size": 16,
+    "in_channels": 8,
+    "out_channels": 8,
+    "block_out_channels": (96, 160, 256),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "cross_attention_dim": 384,
+    "attention_head_dim": 4,  # in this class: the number of heads
+    "time_cond_proj_dim": 64,  # unused until a guidance-distilled student needs it
+}
+NO_CAPTION, NO_CLASS, CLASS_ONLY = 0.1, 0.45, 0.15
+
+
+class Pocket(torch.nn.Module):
+    """The two trained parts that must agree: the U-Net and the table of class tokens (its last row is the null class)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = UNet2DConditionModel(**CONFIG)
+        self.class_tokens = torch.nn.Embedding(len(CLASSES) + 1, CONFIG["cross_attention_dim"])
+        torch.nn.init.zeros_(self.unet.time_embedding.cond_proj.weight)
+
+    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Predict ε for noisy (B, 8, 16, 16) from text (B, 32, 384) and class indices (B,)."""
+        tokens = torch.cat([text, self.class_tokens(classes)[:, None]], 1)
+        return self.unet(noisy, timesteps, tokens).sample
+
+
+class Chunks:
+    """The cached pictures, gathered in memory as their chunks appear on disk."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.names = folder, set()
+        self.latents, self.text, self.classes = [], [], []
+
+    def refresh(self) -> int:
+        for path in sorted(self.folder.glob("[0-9]*.npz")):
+            if path.name not in self.names and not path.name.endswith(".part.npz"):
+                chunk = np.load(path)
+                self.latents.append(chunk["latents"])
+                self.text.append(chunk["text"])
+                self.classes.append(chunk["classes"])
+                self.names.add(path.name)
+        return sum(map(len, self.latents))
+
+    def batch(self, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        size = len(self.latents[0])
+        rows = [divmod(int(i), size) for i in rng.integers(0, size * len(self.latents), n)]
+        latents = np.stack([self.latents[c][i] for c, i in rows]).astype(np.float32)
+        text = np.stack([self.text[c][i, rng.integers(self.text[c].shape[1])] for c, i in rows]).astype(np.float32)
+        classes = np.array([self.classes[c][i] for c, i in rows], np.int64)
+        return torch.from_numpy(latents), torch.from_numpy(text), torch.from_numpy(classes)
+
+
+def drop_conditions(text: torch.Tensor, classes: torch.Tensor, empty: torch.Tensor, rng: np.random.Generator):
+    """Blank captions and classes at random, so that each is learned alone, together and not at all."""
+    draw = torch.from_numpy(rng.random((2, len(classes))))
+    known = classes >= 0
+    class_only = known & (draw[0] < CLASS_ONLY)
+    blank = class_only | (~known & (draw[0] < NO_CAPTION)) | (known & (draw[0] > 1 - NO_CAPTION))
+    text = torch.where(blank[:, None, None], empty, text)
+    dropped = ~known | (~class_only & (draw[1] < NO_CLASS))
+    return text, torch.where(dropped, len(CLASSES), classes)
+
+
+def learning_rate(step: int, steps: int, peak: float, decay: float) -> float:
+    """Warm up over 200 steps, hold, then fall linearly to 3% over the last `decay` share of the steps."""
+    return peak * min(1.0, (step + 1) / 200, 0.03 + 0.97 * (steps - step) / (decay * steps))
+
+
+def min_snr_weight(alphas_cumprod: torch.Tensor, gamma: float = 5.0) -> torch.Tensor:
+    """Weight of the ε-loss at each level: min(SNR, gamma) / SNR."""
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    return snr.clamp(max=gamma) / snr
+
+
+def start_class_tokens(table: torch.nn.Embedding, states: TextStates) -> None:
+    """Begin each class token at the mean text state of the class's name, and the null token at that of no words."""
+    with torch.no_grad():
+        table.weight.copy_(states([*CLASSES, ""])[:, 1:4].mean(1))
+
+
+def train(run: Path, steps: int, batch_size: int, peak: float, decay: float, seed: int = 0) -> None:
+    torch.manual_seed(seed)
+    states = TextStates()
+    empty = states([""])
+    assert empty.shape[1] == TOKENS
+    network = Pocket()
+    start_class_tokens(network.class_tokens, states)
+    del states
+    network.unet.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    first, seen = 0, 0
+    if state := load_state(run / "denoiser.pt"):
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, seen = state["step"], state["samples"]
+    chunks = Chunks(run / "latents")
+    while not chunks.refresh():
+        time.sleep(5)
+    alphas_cumprod = torch.from_numpy(np.asarray(STABLE_DIFFUSION.alphas_cumprod)).float()
+    weights = min_snr_weight(alphas_cumprod)
+
+    def save(name: str, step: int) -> None:
+        save_state(run / name, {"network": network.state_dict(), "average": average.state_dict(),
+                                "optimizer": optimizer.state_dict(), "step": step, "samples": seen})
+
+    started, saved, running = time.time(), time.time(), None
+    for step in range(first, steps):
+        if step % 100 == 0:
+            chunks.refresh()
+        if step == int(steps * (1 - decay)):
+            save("denoiser-undecayed.pt", step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, peak, decay)
+        # Every step has its own generators, so that a resumed run draws what an uninterrupted one would.
+        rng = np.random.default_rng((seed, step))
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        latents, text, classes = chunks.batch(batch_size, rng)
+        text, classes = drop_conditions(text, classes, empty, rng)
+        timesteps = torch.randint(0, len(alphas_cumprod), (batch_size,), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        level = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = network(noisy.to(memory_format=torch.channels_last), timesteps, text, classes)
+        errors = (predicted.float() - noise).pow(2).mean((1, 2, 3))
+        loss = (errors * weights[timesteps]).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        update_average(average, network, min(0.9993, (step + 1) / (step + 10)))
+        seen += batch_size
+        plain = errors.mean().item()
+        running = plain if running is None else 0.98 * running + 0.02 * plain
+        if (step + 1) % 50 == 0:
+            pace = (time.time() - started) / (step + 1 - first)
+            print(f"step {step + 1} samples {seen} loss {running:.4f} {pace:.3f} s/step pictures {len(chunks.names)}x", flush=True)
+        if time.time() - saved > 300 or step + 1 == steps:
+            save("denoiser.pt", step + 1)
+            saved = time.time()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/pocket"), help="folder with latents/ and the training state")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=4e-4)
+    parser.add_argument("--decay", type=float, default=0.3, help="share of the steps in which the learning rate falls")
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    train(args.run, args.steps, args.batch_size, args.learning_rate, args.decay)
+
+
+if __name__ == "__main__":
+    main()

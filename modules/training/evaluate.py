@@ -1,0 +1,127 @@
+"""The scores of the shipped family: JSON on stdout and contact sheets, from assets/pocket and the judge.
+
+    python -m modules.training.evaluate --model assets/pocket --run RUN --out assets/scores [--quick]
+"""
+
+import argparse
+import itertools
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from modules.engine.generation import Result, generate
+from modules.images import to_tensor
+from modules.models.catalog import read_catalogue
+from modules.models.latent import LatentModel
+from modules.models.loading import load
+from modules.tasks import ClassConditional, Task, TextToImage
+from modules.training.checkpoint import load_state
+from modules.training.judge import load_judge
+from modules.training.toyland.colours import FILLS, HUES, coat
+from modules.training.toyland.emoji import CLASS_NAMES
+
+COMMON = ("apple", "cat face", "heart", "rocket", "smiling face", "car", "pizza", "star")
+PAINTED = ("apple", "heart", "car", "rocket", "star", "cat face", "fish", "balloon", "t-shirt", "tulip")
+PAINTS = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
+GROUNDS = ("red", "yellow", "green", "blue", "purple", "pink", "black", "gray")
+
+
+def pictures_of(model: LatentModel, tasks: list[Task]) -> list[np.ndarray]:
+    """Generate one picture a task, (256, 256, 3) uint8 each, through the same door as the app."""
+    out = []
+    for task in tasks:
+        *_, result = generate(model, task)
+        assert isinstance(result, Result)
+        out.append(np.asarray(result.images[0]))
+    return out
+
+
+def name_things(model: LatentModel, judge: torch.nn.Module, pictures: list[np.ndarray]) -> list[str]:
+    """What the judge calls the thing in each picture."""
+    latents = torch.cat([model.encode(to_tensor(Image.fromarray(picture))) for picture in pictures])
+    with torch.no_grad():
+        return [CLASS_NAMES[i] for i in judge(latents.float()).argmax(1)]
+
+
+def ground_word(picture: np.ndarray) -> str:
+    """The fill word nearest to the picture's border, by distance in RGB."""
+    border = np.concatenate([picture[:6].reshape(-1, 3), picture[-6:].reshape(-1, 3), picture[:, :6].reshape(-1, 3)])
+    middle = np.median(border, 0)
+    return min(FILLS, key=lambda word: np.abs(middle - np.array(FILLS[word])).sum())
+
+
+def thing_word(picture: np.ndarray) -> str | None:
+    """The commonest hue word of what is not ground; None where too little of it is coloured."""
+    border = np.median(np.concatenate([picture[:4].reshape(-1, 3), picture[-4:].reshape(-1, 3)]), 0)
+    away = np.abs(picture.astype(float) - border).sum(-1) > 60
+    worn = coat(np.concatenate([picture, np.where(away, 255, 0).astype(np.uint8)[..., None]], -1))
+    return next(word for edge, word in HUES if worn.hue / 256 * 360 < edge) if worn.share > 0.2 else None
+
+
+def contact_sheet(pictures: list[np.ndarray], titles: list[str], columns: int, side: int = 192) -> Image.Image:
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (side + 8) + 8, rows * (side + 26) + 8), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        x, y = 8 + (i % columns) * (side + 8), 8 + (i // columns) * (side + 26)
+        sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS), (x, y))
+        draw.text((x + 2, y + side + 4), title[: side // 6], fill="#333")
+    return sheet
+
+
+def evaluate(model: LatentModel, run: Path, out: Path, quick: bool) -> dict:
+    started = time.time()
+    out.mkdir(parents=True, exist_ok=True)
+    judge, judge_state = load_judge(run / "judge.pt"), load_state(run / "judge.pt")
+    assert judge_state is not None
+    scores: dict = {"model": model.hash, "quick": quick, "guidance_scale": 5.0, "steps": 20, "sampler": "DPM++ 2M",
+                    "judge": {"accuracy on true pictures": round(judge_state["accuracy"], 3), "pictures": judge_state["pictures"]}}
+
+    def share(right: list[bool]) -> dict:
+        return {"right": round(sum(right) / len(right), 3), "pictures": len(right)}
+
+    seeds = range(1 if quick else 4)
+    tasks = [TextToImage(prompt=name, seed=seed) for name in COMMON for seed in seeds]
+    common = pictures_of(model, list(tasks))
+    scores["common things"] = share([n == t.prompt for n, t in zip(name_things(model, judge, common), tasks, strict=True)])
+
+    paints = list(itertools.product(PAINTED, PAINTS))[:: 5 if quick else 1]
+    painted = pictures_of(model, [TextToImage(prompt=f"a {paint} {thing} on a white background", seed=7) for thing, paint in paints])
+    scores["colour"] = share([thing_word(p) == paint for p, (_, paint) in zip(painted, paints, strict=True)])
+
+    grounds = list(itertools.product(PAINTED[:4], GROUNDS))[:: 4 if quick else 1]
+    grounded = pictures_of(model, [TextToImage(prompt=f"a {thing} on a {ground} background", seed=11) for thing, ground in grounds])
+    scores["background"] = share([ground_word(p) == ground for p, (_, ground) in zip(grounded, grounds, strict=True)])
+
+    classes = CLASS_NAMES[:: 12 if quick else 1]
+    classed = pictures_of(model, [ClassConditional(class_name=name, class_scale=4.0, seed=3) for name in classes])
+    scores["class"] = share([n == name for n, name in zip(name_things(model, judge, classed), classes, strict=True)])
+    texted = pictures_of(model, [TextToImage(prompt=name, seed=3) for name in classes])
+    scores["text, all class names"] = share([n == name for n, name in zip(name_things(model, judge, texted), classes, strict=True)])
+
+    if not quick:
+        contact_sheet(common, [f"{t.prompt}, seed {t.seed}" for t in tasks], 8).save(out / "common.png")
+        contact_sheet(painted, [f"a {paint} {thing}" for thing, paint in paints], len(PAINTS)).save(out / "colours.png")
+        contact_sheet(classed, classes, 14, 96).save(out / "classes.jpg", quality=88)
+    scores["seconds"] = round(time.time() - started)
+    (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pocket", help="a model of presets/models.yaml")
+    parser.add_argument("--run", type=Path, default=Path("runs/pocket"), help="folder with judge.pt")
+    parser.add_argument("--out", type=Path, default=Path("assets/scores"))
+    parser.add_argument("--quick", action="store_true", help="a few pictures of each kind, no contact sheets")
+    args = parser.parse_args()
+    model = load(read_catalogue()[args.model])
+    print(json.dumps(evaluate(model, args.run, args.out, args.quick), indent=1))
+
+
+if __name__ == "__main__":
+    main()
