@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import numbers
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -261,15 +262,16 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     return value
 
 
-def _checked_number(name: str, value: Any, allowed: Limits, *, whole: bool) -> float:
+def _checked_number(name: str, given: Any, allowed: Limits, *, whole: bool) -> float:
     low, high = _plain(allowed.minimum), _plain(allowed.maximum)
     expected = f"a {'whole ' if whole else ''}number from {low} to {high}"
-    refusal = TaskError(name, f"{name} is {_shown(value)}; it must be {expected}.")
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    refusal = TaskError(name, f"{name} is {_shown(given)}; it must be {expected}.")
+    if isinstance(given, bool) or not isinstance(given, numbers.Real):
         raise refusal
-    if not allowed.minimum <= value <= allowed.maximum or (whole and value != int(value)):  # NaN fails too
+    exact: Any = given  # compared before it is converted, so that huge whole numbers cannot overflow
+    if not allowed.minimum <= exact <= allowed.maximum or (whole and exact != int(exact)):  # NaN fails too
         raise refusal
-    value = int(value) if whole else float(value)
+    value = int(exact) if whole else float(exact)
     if whole and (value - allowed.minimum) % allowed.step:
         grid = f"in steps of {_plain(allowed.step)}"
         raise TaskError(name, f"{name} is {value}; it must be {expected}, {grid}.")
@@ -282,6 +284,14 @@ def _checked_text(name: str, value: Any, longest: int) -> str:
     if len(value) > longest:
         raise TaskError(name, f"{name} has {len(value):,} characters; it may have at most {longest:,}.")
     return clean(value)
+
+
+def not_one_of(name: str, value: str, options: Sequence[str]) -> str:
+    """The sentence for a value that is in no list of options: the nearest of many, all of few."""
+    if len(options) <= 20:
+        return f"{name} is {_shown(value)}; it must be one of {', '.join(options)}."
+    nearest = difflib.get_close_matches(value, options, n=3) or options[:3]
+    return f"{name} is {_shown(value)}; it must be one of {len(options)}, such as {', '.join(nearest)}."
 
 
 def clean(value: str) -> str:

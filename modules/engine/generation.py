@@ -1,0 +1,147 @@
+"""A Task and a model become Steps and then a Result here; a seed becomes noise here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import platform
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+
+import modules
+from modules.diffusion.guidance import guided
+from modules.diffusion.sampling import Step, sample
+from modules.diffusion.schedule import make_scheduler
+from modules.images import to_pil
+from modules.models.latent import LatentModel
+from modules.tasks import LARGEST_SEED, Task
+
+DRAWN_SEEDS = 2**53
+"""Seeds are drawn below this: every JSON reader, JavaScript's included, gives them back to the last digit."""
+
+
+class GenerationError(RuntimeError):
+    """A picture that could not be made; the message is a sentence for the user."""
+
+
+class Visited(NamedTuple):
+    """What is kept of a Step once it is shown: its level, and how strong guidance was."""
+
+    t: float
+    alpha: float
+    sigma: float
+    snr: float
+    guidance_norm: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The finished pictures, and `info`: plain JSON that holds everything needed to repeat them."""
+
+    images: tuple[Image.Image, ...]
+    info: dict[str, Any]
+
+
+def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
+    """Walk from noise to pictures, yielding a Step a network call and at last one Result.
+
+    Seed -1 draws one. Closing the iterator stops at once, undecoded. GenerationError if the latents or the
+    pictures stop being numbers; TaskError for a class that the model lacks.
+    """
+    watch = Stopwatch()
+    if task.seed < 0:
+        task = dataclasses.replace(task, seed=secrets.randbelow(DRAWN_SEEDS))
+    seeds = tuple((task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size))
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    start = noise(generators, model.latent_shape(task.width, task.height))
+    conditions = model.conditions(task)
+    denoise = guided(model.predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
+    scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
+    latents, visited = start, list[Visited]()
+    for step in sample(denoise, scheduler, start, task.steps, generators=generators):
+        latents = _numbers(step.latents, model, f"after step {step.index + 1} of {step.total}")
+        visited.append(Visited(step.t, step.alpha, step.sigma, step.snr, step.guidance_norm))
+        with watch.paused():
+            yield step
+    pictures = to_pil(_numbers(model.decode(latents), model, "in the decoder"))
+    yield Result(pictures, _info(model, task, seeds, visited, conditions.words_cut, watch.seconds()))
+
+
+def noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
+    """Unit noise in float32 on the CPU, one picture a generator, so that a batch equals its singles."""
+    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+
+
+def versions() -> dict[str, str]:
+    """The versions of what can change a picture."""
+    libraries = {name: version(name) for name in ("torch", "diffusers", "transformers")}
+    return {"epsilon_studio": modules.__version__, **libraries, "python": platform.python_version()}
+
+
+class Stopwatch:
+    """Seconds since it was made, without those spent paused."""
+
+    def __init__(self) -> None:
+        self._start, self._idle = time.perf_counter(), 0.0
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count what happens inside."""
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._idle += time.perf_counter() - before
+
+    def seconds(self) -> float:
+        """The time counted so far."""
+        return time.perf_counter() - self._start - self._idle
+
+
+def _numbers(values: torch.Tensor, model: LatentModel, where: str) -> torch.Tensor:
+    if not torch.isfinite(values).all():
+        raise GenerationError(
+            f"The picture stopped being numbers {where} (computed in {_name(model.dtype)}). "
+            "Try --dtype float32, less guidance or another sampler."
+        )
+    return values
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _info(
+    model: LatentModel,
+    task: Task,
+    seeds: tuple[int, ...],
+    visited: list[Visited],
+    words_cut: int,
+    seconds: float,
+) -> dict[str, Any]:
+    return {
+        "kind": task.kind,
+        **task.scalars(),
+        "seeds": list(seeds),
+        "model_hash": model.hash,
+        "timesteps": [step.t for step in visited],
+        "alpha": [step.alpha for step in visited],
+        "sigma": [step.sigma for step in visited],
+        "snr": [step.snr for step in visited],
+        "log_snr": [2 * (math.log(step.alpha) - math.log(step.sigma)) for step in visited],
+        "guidance_norm": [step.guidance_norm for step in visited],
+        "words_cut": words_cut,
+        "seconds": round(seconds, 3),
+        "device": str(model.device),
+        "dtype": _name(model.dtype),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }

@@ -1,0 +1,244 @@
+"""The studio keeps the catalogue, loads models behind the page, lets one job at a time paint, saves pictures.
+
+Nothing heavy is imported before `start()` or the first job: the page is up long before torch is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from modules import metadata, tasks
+from modules.diffusion.samplers import SAMPLERS
+from modules.models.catalog import CatalogueError, ModelCard, card_for_folder, read_catalogue
+from modules.settings import Settings
+from modules.tasks import ClassConditional, Limits, Task, TaskError, TextToImage
+
+if TYPE_CHECKING:
+    from modules.diffusion.noise import NoiseSchedule
+    from modules.diffusion.sampling import Step
+    from modules.engine.generation import Result
+    from modules.models.latent import LatentModel
+
+PREVIEW_SIDE = 256
+
+
+class Engine:
+    """Everything that the page and the API may ask for; safe to call from many threads.
+
+    CatalogueError if the settings name a model that is not there.
+    """
+
+    def __init__(self, settings: Settings, catalog: Mapping[str, ModelCard] | None = None):
+        self.settings = settings
+        self.catalog = dict(read_catalogue() if catalog is None else catalog)
+        self.default_model = self._add_default_model(settings.model)
+        self._painting = threading.Lock()
+        self._loading = threading.Lock()
+        self._model: LatentModel | None = None
+        self._trouble = ""
+        self._thread: threading.Thread | None = None
+        if settings.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+
+    def start(self) -> None:
+        """Load the default model in the background, once; `status()` says how it goes."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._warm_up, name="loading the model", daemon=True)
+            self._thread.start()
+
+    def status(self) -> tuple[bool, str]:
+        """Whether a picture can be made at once, and a sentence: what runs where, or what is wrong."""
+        model, title = self._model, self.catalog[self.default_model].title
+        if model is not None:
+            return True, what_runs_where(model)
+        if self._trouble:
+            return False, self._trouble
+        if self._thread is None:
+            return False, f"{title} is loaded when the first picture is asked for."
+        return False, f"{title} is being loaded; this takes some seconds."
+
+    def run(self, task: Task) -> Iterator[Step | Result]:
+        """Check the task now, then paint it: Steps, and at last one Result.
+
+        Waits for its model and for the job before it. Closing the iterator stops at once and lets the next
+        job in. TaskError if the task cannot be served; LoadError or GenerationError, in words, if it fails.
+        """
+        self.check(task)
+        return self._painted(task)
+
+    def check(self, task: Task) -> None:
+        """TaskError, with a sentence, unless model, sampler and this studio's limits allow the task."""
+        card = self.card(task.model)
+        card.check(task)
+        tasks.check(task, card.limits, f"{card.title} takes")
+        tasks.check(task, self.settings.limits, "this public studio takes")
+        self._check_levels(task)
+        if isinstance(task, ClassConditional) and task.class_name not in (names := card.classes()):
+            raise TaskError("class_name", tasks.not_one_of("class_name", task.class_name, names))
+
+    def card(self, model: str) -> ModelCard:
+        """A model's card; TaskError if there is no such model."""
+        if model not in self.catalog:
+            raise TaskError("model", tasks.not_one_of("model", model, list(self.catalog)))
+        return self.catalog[model]
+
+    def classes(self, model: str) -> list[str]:
+        """The classes that a model knows by name."""
+        return self.card(model).classes()
+
+    def limits(self, kind: type[Task], field: str, model: str | None = None) -> Limits:
+        """The limits of a field for a model on this studio; what the form's sliders show."""
+        found = tasks.limits(kind, field, self.card(model or self.default_model).limits, self.settings.limits)
+        if field in ("width", "height") and "pixels" in self.settings.limits:
+            across = int(self.settings.limits["pixels"].maximum // found.minimum // found.step * found.step)
+            return found._replace(maximum=min(found.maximum, across))
+        return found
+
+    def default(self, kind: type[Task], field: str, model: str | None = None) -> Any:
+        """The value that a field starts with for a model."""
+        if field == "model":
+            return model or self.default_model
+        return self.card(model or self.default_model).defaults.get(field, tasks.default(kind, field))
+
+    def samplers(self) -> list[str]:
+        """The names of all samplers."""
+        return list(SAMPLERS)
+
+    def spacings(self, sampler: str) -> list[str]:
+        """The names of the spacings that a sampler can walk; TaskError if there is no such sampler."""
+        if sampler not in SAMPLERS:
+            raise TaskError("sampler", tasks.not_one_of("sampler", sampler, list(SAMPLERS)))
+        return list(SAMPLERS[sampler].spacings)
+
+    def snr_curve(
+        self, sampler: str, schedule: str, steps: int, model: str | None = None, strength: float = 1.0
+    ) -> dict[str, dict[str, list[float]]]:
+        """The levels of the training grid ("train") and those that would be visited; no model is loaded.
+
+        Each holds lists t, alpha, sigma, snr and log_snr. TaskError for values that make no sense.
+        """
+        from modules.diffusion.schedule import training_levels, visited_levels
+
+        task = TextToImage(sampler=sampler, schedule=schedule, steps=steps, model=model or self.default_model)
+        strength = tasks.Inpaint(strength=strength).strength
+        noise = self._check_levels(task, strength)
+        visited = visited_levels(task.sampler, task.schedule, task.steps, noise, strength)
+        return {"train": training_levels(noise).to_dict(), "visited": visited.to_dict()}
+
+    def preview(self, step: Step) -> Image.Image:
+        """What the network has in mind at a step: the batch's first picture, 256 pixels on its long side."""
+        from modules.images import to_pil
+
+        if self._model is None:
+            raise RuntimeError("A preview needs the model that made the step.")
+        picture = to_pil(self._model.preview(step.predicted_x0[:1]))[0]
+        scale = PREVIEW_SIDE / max(picture.size)
+        if scale == 1:
+            return picture
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        return picture.resize(size, Image.Resampling.BILINEAR)
+
+    def save(self, result: Result) -> list[Path]:
+        """Write every picture of a result, recipe inside, and return the files in order."""
+        folder = self.settings.output_dir
+        self._sweep(folder)
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        paths = []
+        for index, picture in enumerate(result.images):
+            name = f"{stamp}-{result.info['seeds'][index]}-{secrets.token_hex(4)}.png"
+            metadata.write_png(picture, folder / name, result.info, index)
+            paths.append(folder / name)
+        return paths
+
+    def _painted(self, task: Task) -> Iterator[Step | Result]:
+        from modules.engine.generation import generate
+
+        with self._painting:
+            yield from generate(self._model_for(task.model), task)
+
+    def _model_for(self, name: str) -> LatentModel:
+        """The model of that name, loaded if it is not the one in memory, which it then replaces."""
+        with self._loading:
+            if self._model is None or self._model.card.id != name:
+                self._model, self._trouble = None, ""
+                try:
+                    self._model = self._loaded(name)
+                except Exception as error:
+                    self._trouble = str(error)
+                    raise
+            return self._model
+
+    def _loaded(self, name: str) -> LatentModel:
+        from modules.models.loading import LoadError, load, set_threads
+
+        set_threads()
+        try:
+            return load(self.catalog[name], self.settings.device, self.settings.dtype)
+        except LoadError:
+            raise
+        except Exception as error:
+            raise LoadError(f"{self.catalog[name].title} could not be loaded: {error}") from error
+
+    def _warm_up(self) -> None:
+        with contextlib.suppress(RuntimeError):  # a LoadError; status() tells it, and the page stays up
+            self._model_for(self.default_model)
+
+    def _add_default_model(self, name: str) -> str:
+        if name in self.catalog:
+            return name
+        if not Path(name).is_dir():
+            raise CatalogueError(
+                f"model is {name!r}, which is no folder and not in the catalogue ({', '.join(self.catalog)})."
+            )
+        card = card_for_folder(Path(name).resolve())
+        self.catalog[card.id] = card
+        return card.id
+
+    def _check_levels(self, task: Task, strength: float = 1.0) -> NoiseSchedule:
+        """The noise schedule of the task's model; TaskError unless its sampler can walk it so."""
+        from modules.diffusion.noise import STABLE_DIFFUSION, NoiseSchedule
+        from modules.diffusion.schedule import check
+
+        spacings = self.spacings(task.sampler)
+        config = self.card(task.model).scheduler_config()
+        noise = NoiseSchedule.from_config(config) if config else STABLE_DIFFUSION
+        try:
+            check(task.sampler, task.schedule, task.steps, noise, strength)
+        except ValueError as error:
+            raise TaskError("schedule" if task.schedule not in spacings else "steps", str(error)) from error
+        return noise
+
+    def _sweep(self, folder: Path) -> None:
+        """Delete pictures older than strangers' pictures are kept."""
+        if self.settings.keep_seconds is None or not folder.is_dir():
+            return
+        oldest = time.time() - self.settings.keep_seconds
+        for path in folder.glob("*.png"):
+            try:
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+            except FileNotFoundError:  # another job swept it
+                pass
+
+
+def what_runs_where(model: LatentModel) -> str:
+    """One sentence, or two where a GPU would help, on which model runs on what."""
+    import torch
+
+    dtype, title = str(model.dtype).removeprefix("torch."), model.card.title
+    if model.device.type != "cpu":
+        name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
+        return f"{title} on {name} ({dtype})."
+    threads = torch.get_num_threads()
+    count = f"{threads} thread{'s' if threads > 1 else ''}"
+    return f"{title} on the CPU ({count}, {dtype}). For larger models use a GPU: --device cuda."

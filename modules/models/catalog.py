@@ -1,0 +1,102 @@
+"""The model cards live here: what each model is, what it can do, and where its files are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modules.tasks import KINDS, Limits, Task, TaskError
+
+HOME = Path(__file__).resolve().parent.parent.parent
+CATALOGUE = HOME / "presets" / "models.yaml"
+
+
+class CatalogueError(ValueError):
+    """A model that is not there, or a card that makes no sense; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is known of a model before its weights are read.
+
+    `width` and `height` are the size it was trained at, in pixels; `limits` narrow a task's own and
+    `defaults` replace them; `tasks` are the kinds it serves, by endpoint name.
+    """
+
+    id: str
+    title: str
+    family: str
+    folder: Path
+    licence: str = "unknown"
+    about: str = ""
+    width: int = 512
+    height: int = 512
+    tasks: tuple[str, ...] = ("text_to_image",)
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, task: Task) -> None:
+        """TaskError, with a sentence, if this model cannot serve the task."""
+        if task.kind not in self.tasks:
+            serves = ", ".join(self.tasks)
+            raise TaskError("model", f"model is {self.id!r}, which cannot do {task.kind}; it does {serves}.")
+
+    def classes(self) -> list[str]:
+        """The names of the classes it knows, in the order of its class embedding; empty if it knows none."""
+        path = self.folder / "class_embedding" / "classes.json"
+        return json.loads(path.read_text("utf-8")) if path.is_file() else []
+
+    def scheduler_config(self) -> dict[str, Any]:
+        """The diffusers configuration of its noise schedule, read without touching the weights."""
+        path = self.folder / "scheduler" / "scheduler_config.json"
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise CatalogueError(f"{path} is damaged: it is not JSON ({error}).") from error
+
+
+def read_catalogue(path: Path = CATALOGUE) -> dict[str, ModelCard]:
+    """The cards of a catalogue file, by id; CatalogueError names the card and the key that is wrong."""
+    entries = yaml.safe_load(path.read_text("utf-8"))
+    return {id: _card(id, dict(entry)) for id, entry in entries.items()}
+
+
+def card_for_folder(folder: Path) -> ModelCard:
+    """A card for a folder in diffusers layout that no catalogue lists; CatalogueError if it is not one."""
+    if not (folder / "unet" / "config.json").is_file():
+        raise CatalogueError(
+            f"{folder} is no model folder: it has no unet/config.json, which diffusers would have saved."
+        )
+    unet = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
+    if (folder / "class_embedding").is_dir():
+        size, family, tasks = (
+            16 * unet.get("sample_size", 16),
+            "pocket",
+            ("text_to_image", "class_conditional"),
+        )
+    else:
+        size, family, tasks = 8 * unet.get("sample_size", 64), "stable-diffusion", ("text_to_image",)
+    return ModelCard(
+        id=folder.name, title=folder.name, family=family, folder=folder, width=size, height=size, tasks=tasks,
+        defaults={"width": size, "height": size},
+    )  # fmt: skip
+
+
+def _card(id: str, entry: dict[str, Any]) -> ModelCard:
+    try:
+        folder = HOME / entry.pop("source")
+        limits = {name: Limits(*three) for name, three in entry.pop("limits", {}).items()}
+        tasks = tuple(entry.pop("tasks"))
+        card = ModelCard(id=id, folder=folder, limits=limits, tasks=tasks, **entry)
+    except (KeyError, TypeError) as error:
+        raise CatalogueError(f"The card of model {id!r} is not right: {error}.") from error
+    if unknown := [kind for kind in tasks if kind not in KINDS]:
+        raise CatalogueError(f"The card of model {id!r} lists {unknown[0]!r}; tasks are {', '.join(KINDS)}.")
+    return card
