@@ -1,0 +1,45 @@
+"""The page: gradio lives in this room and nowhere else; it is given an engine and knows no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules.ui import api, theme
+from modules.ui.page import Page
+from modules.ui.toolkit import gr
+
+__all__ = ["build", "launch_options"]
+
+DAY = 24 * 3600
+
+
+def build(engine: Any, settings: Any) -> gr.Blocks:
+    """The whole page over an engine, and the named endpoints beside it."""
+    keep = int(settings.keep_seconds or DAY)
+    with gr.Blocks(
+        title="Epsilon Studio", analytics_enabled=False, fill_width=True, delete_cache=(min(keep, 3600), keep)
+    ) as blocks:
+        Page(engine).assemble(blocks)
+        api.add_endpoints(engine)
+    return blocks.queue(max_size=settings.queue_size, default_concurrency_limit=8)
+
+
+def launch_options(settings: Any) -> dict[str, Any]:
+    """What `launch()` needs to serve the page as it is meant: our look, no history kept in the browser."""
+    return {
+        "theme": theme.theme(),
+        "css": theme.css(),
+        "js": theme.javascript(),
+        "favicon_path": str(theme.LOGO),
+        "footer_links": ["api"],
+        "run_history": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "enable_monitoring": False,
+        "max_file_size": "32mb",
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "share": settings.share,
+        "auth": settings.auth,
+        "quiet": True,
+    }

@@ -1,0 +1,186 @@
+// The frame where a picture forms, its recipe, and the strip of the pictures made since the page opened.
+//
+// Messages come from Python (see gallery.py); the strip lives here, in the page. Every text goes in
+// through textContent. Steps and choices are told to the noise schedule by "studio" events on the window.
+const find = (selector) => element.querySelector(selector);
+const frame = find(".frame");
+const preview = find(".preview");
+const finals = find(".finals");
+const state = { runs: [], run: null, index: 0, busy: false };
+
+const tell = (detail) => window.dispatchEvent(new CustomEvent("studio", { detail }));
+
+const say = (text, kind = "") => {
+  const status = find(".status");
+  status.textContent = text;
+  status.dataset.kind = kind;
+};
+const announce = (text) => { find(".announce").textContent = text; };
+
+const progress = (share) => {
+  const meter = find(".meter");
+  meter.hidden = share === null;
+  meter.setAttribute("aria-valuenow", Math.round((share || 0) * 100));
+  meter.firstElementChild.style.transform = `scaleX(${share || 0})`;
+};
+
+const show = (phase) => { frame.dataset.phase = phase; };
+
+const cell = (picture, index, chosen) => {
+  const button = document.createElement("button");
+  const image = document.createElement("img");
+  button.type = "button";
+  button.setAttribute("aria-label", `${picture.title}, seed ${picture.seed}`);
+  button.setAttribute("aria-pressed", String(chosen));
+  image.src = picture.file.url;
+  image.alt = "";
+  image.decoding = "async";
+  button.appendChild(image);
+  return button;
+};
+
+const drawFinals = () => {
+  finals.replaceChildren();
+  if (!state.run) return;
+  const count = state.run.pictures.length;
+  finals.style.setProperty("--columns", Math.ceil(Math.sqrt(count)));
+  finals.dataset.count = count;
+  state.run.pictures.forEach((picture, index) => {
+    const button = cell(picture, index, index === state.index);
+    button.addEventListener("click", () => {
+      if (count === 1) window.open(picture.file.url, "_blank", "noopener");
+      else choose(state.run, index);
+    });
+    if (count === 1) button.title = "Open at full size";
+    finals.appendChild(button);
+  });
+};
+
+const drawStrip = () => {
+  const strip = find(".strip");
+  strip.replaceChildren();
+  for (const run of state.runs) {
+    run.pictures.forEach((picture, index) => {
+      const button = cell(picture, index, run === state.run && index === state.index);
+      button.addEventListener("click", () => choose(run, index));
+      strip.appendChild(button);
+    });
+  }
+  const filled = strip.childNodes.length;
+  find(".strip-count").textContent = filled ? `${filled} picture${filled > 1 ? "s" : ""} since this page was opened` : "";
+};
+
+const facts = (picture) => {
+  const list = find(".facts");
+  list.replaceChildren();
+  for (const fact of picture.facts) {
+    const item = document.createElement("li");
+    const [name, value] = fact;
+    if (name) {
+      const label = document.createElement("span");
+      label.textContent = name + " ";
+      item.appendChild(label);
+    }
+    item.appendChild(document.createTextNode(value));
+    list.appendChild(item);
+  }
+  const full = find(".full dl");
+  full.replaceChildren();
+  for (const [name, value] of picture.info) {
+    const term = document.createElement("dt");
+    const meaning = document.createElement("dd");
+    term.textContent = name;
+    meaning.textContent = value;
+    full.append(term, meaning);
+  }
+};
+
+const choose = (run, index, quietly = false) => {
+  state.run = run;
+  state.index = index;
+  const picture = run.pictures[index];
+  const recipe = find(".recipe");
+  recipe.hidden = false;
+  find(".said").textContent = picture.title;
+  find(".said").title = picture.title;
+  facts(picture);
+  const save = find(".save");
+  save.href = picture.file.url;
+  save.download = picture.file.orig_name || "picture.png";
+  if (!state.busy) {
+    show("done");
+    drawFinals();
+    if (!quietly) say("");
+  }
+  drawStrip();
+  tell({ picture: picture.levels });
+};
+
+const receive = () => {
+  const message = props.value;
+  if (!message || typeof message !== "object") return;
+  const { phase, text = "" } = message;
+  if (phase === "waiting" || phase === "running") {
+    if (message.run === state.over) return; // a late step of a run that was stopped
+    state.current = message.run;
+    if (!state.busy) {
+      state.busy = true;
+      announce("Generating");
+      if (window.innerWidth <= 720) frame.scrollIntoView({ behavior: "smooth", block: "start" });
+    }
+    say(text);
+    progress(message.share || 0);
+    if (message.preview) {
+      preview.src = message.preview;
+      show("running");
+    } else show(state.run ? "again" : "waiting");
+    if (phase === "running") tell({ call: message.call });
+    return;
+  }
+  state.busy = false;
+  state.over = state.current;
+  progress(null);
+  if (phase === "done") {
+    const run = { pictures: message.pictures };
+    state.runs.unshift(run);
+    tell({ over: true });
+    choose(run, 0, true);
+    say(text);
+    announce(`Done. ${text}`);
+  } else if (phase === "stopped" || phase === "refused") {
+    tell({ over: true });
+    say(text, phase);
+    announce(text);
+    if (phase === "stopped" && preview.src && frame.dataset.phase === "running") show("stopped");
+    else show(state.run ? "done" : "empty");
+    if (frame.dataset.phase === "done") drawFinals();
+  }
+};
+
+// An empty frame shows what every picture starts from: Gaussian noise, in the page's own ink.
+const pour = () => {
+  const canvas = find(".blank canvas"), ink = getComputedStyle(element).color.match(/\d+/g).map(Number);
+  const brush = canvas.getContext("2d"), image = brush.createImageData(canvas.width, canvas.height);
+  for (let i = 0; i < image.data.length; i += 4) {
+    const normal = Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+    image.data.set([ink[0], ink[1], ink[2], Math.max(0, 40 + 46 * normal)], i);
+  }
+  brush.putImageData(image, 0, 0);
+};
+pour();
+
+find(".reuse").addEventListener("click", () => trigger("select", { recipe: state.run.pictures[state.index].recipe, all: true }));
+find(".keep").addEventListener("click", () => trigger("select", { recipe: state.run.pictures[state.index].recipe, all: false }));
+find(".copy").addEventListener("click", async (event) => {
+  const button = event.currentTarget;
+  const text = state.run.pictures[state.index].infotext;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "The browser refused";
+  }
+  setTimeout(() => { button.textContent = "Copy text"; }, 1500);
+});
+watch("value", receive);
+receive();

@@ -1,0 +1,110 @@
+"""The frame where a picture forms, its recipe, and the strip of the pictures made before.
+
+The functions here make the messages that gallery.js understands; nothing else decides what a person reads
+while a picture is made.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from modules.ui.toolkit import gr
+
+HERE = Path(__file__).parent
+
+
+def gallery() -> gr.HTML:
+    """The component; its `select` event carries the recipe that a person asked to use again."""
+    return gr.HTML(
+        value={"phase": "empty"},
+        html_template=(HERE / "gallery.html").read_text(encoding="utf-8"),
+        js_on_load=(HERE / "gallery.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        elem_id="gallery",
+    )
+
+
+def waiting(text: str) -> dict[str, Any]:
+    """Before the first step: the text says what is being waited for."""
+    return {"phase": "waiting", "text": text}
+
+
+def stopped() -> dict[str, Any]:
+    """After Cancel."""
+    return {"phase": "stopped", "text": "Stopped. Nothing was decoded or saved."}
+
+
+def refused(sentence: str) -> dict[str, Any]:
+    """The request cannot be served, and why."""
+    return {"phase": "refused", "text": sentence}
+
+
+def data_url(image: Image.Image) -> str:
+    """The image as a JPEG data URL: small enough to send at every step."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def left(seconds: float) -> str:
+    """A remaining time as a person says it."""
+    if seconds < 1:
+        return "less than a second left"
+    if seconds < 90:
+        return f"{round(seconds)} s left"
+    return f"{round(seconds / 60)} min left"
+
+
+def picture(path: Path, info: Mapping[str, Any], index: int, infotext: str, levels: Any) -> dict[str, Any]:
+    """One finished picture for the page: its file, the short facts, the whole info, the recipe."""
+    recipe = {key: value for key, value in info.items() if not isinstance(value, list | dict)}
+    recipe["seed"] = info["seeds"][index]
+    if index:  # alone, a later picture of a batch is a batch of one with its own seed
+        recipe["batch_size"] = 1
+    return {
+        "file": {"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}},
+        "title": title(info),
+        "seed": str(recipe["seed"]),
+        "facts": facts(info, recipe["seed"]),
+        "info": [[name, shown(value)] for name, value in (dict(info) | {"seed": recipe["seed"]}).items()],
+        "recipe": json.dumps(recipe),
+        "infotext": infotext,
+        "levels": levels,
+    }
+
+
+def title(info: Mapping[str, Any]) -> str:
+    """What the picture shows, in the words of whoever asked for it."""
+    words = [str(info.get(name) or "").strip() for name in ("class_name", "prompt")]
+    return ", ".join(word for word in words if word) or "No prompt"
+
+
+def facts(info: Mapping[str, Any], seed: int) -> list[tuple[str, str]]:
+    """The few facts that belong under every picture, as (name, value)."""
+    found = [("seed", str(seed)), ("", f"{info['sampler']}, {info['schedule']}")]
+    found.append(("", f"{info['steps']} steps"))
+    if info.get("class_name"):
+        found.append(("class guidance", f"{info['class_scale']:g}"))
+    if info.get("prompt") or info.get("negative_prompt"):
+        found.append(("guidance", f"{info['guidance_scale']:g}"))
+    found.append(("", f"{info['width']} × {info['height']}"))
+    found.append(("", f"{info['seconds']:.1f} s"))
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value of the info as text; whole numbers keep all their digits."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(shown(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {shown(item)}" for name, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)

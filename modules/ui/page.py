@@ -1,0 +1,213 @@
+"""The one page: what stands where, and the few listeners between its components."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from html import escape
+from typing import Any
+
+from modules.tasks import TextToImage
+from modules.ui import gallery, runs, snr_panel, theme
+from modules.ui.forms import Form, Maker
+from modules.ui.tabs import class_conditional, text_to_image
+from modules.ui.toolkit import gr, on_gpu
+
+TABS = (text_to_image, class_conditional)
+PATIENCE, WATCHED = 0.3, 400  # seconds between two looks at an engine that warms up, and how many looks
+
+HEADER = """
+<header class="masthead">{logo}<h1>Epsilon Studio</h1>
+<p>Latent diffusion, with its noise schedule in plain sight.</p></header>
+"""
+
+
+class Page:
+    """The components by their names, and the wiring."""
+
+    def __init__(self, engine: Any):
+        self.engine = engine
+        served = {kind for card in engine.catalog.values() for kind in card.tasks}
+        self.tabs = {tab.KIND.kind: tab for tab in TABS if tab.KIND.kind in served}
+
+    def assemble(self, blocks: gr.Blocks) -> None:
+        """Draws everything, then wires it: no listener is made before all components exist."""
+        with gr.Row(elem_id="top"):
+            gr.HTML(HEADER.format(logo=theme.LOGO.read_text(encoding="utf-8")), apply_default_css=False)
+            self.status = gr.HTML(status_line(False, "Starting…"), elem_id="engine", apply_default_css=False)
+        with gr.Row(elem_id="studio", equal_height=False):
+            with gr.Column(elem_id="asking", min_width=280):
+                self._draw_tabs()
+                self._draw_more()
+            with gr.Column(elem_id="showing", min_width=280):
+                self.gallery = gallery.gallery()
+            with gr.Column(elem_id="explaining", min_width=280):
+                self.panel = snr_panel.build(self.engine)
+        shared = self.more | self.panel.fields
+        self.forms = {name: Form(tab.KIND, shared | self.own[name]) for name, tab in self.tabs.items()}
+        self._wire_runs()
+        self._wire_panel()
+        self._wire_recipes()
+        self._wire_opening(blocks)
+
+    def _draw_tabs(self) -> None:
+        self.own: dict[str, dict[str, Any]] = {}
+        self.generate: dict[str, gr.Button] = {}
+        self.cancel: dict[str, gr.Button] = {}
+        with gr.Tabs(elem_id="tabs") as self.chooser:
+            for name, tab in self.tabs.items():
+                with gr.Tab(tab.TITLE, id=name):
+                    self.own[name] = tab.fields(self.engine)
+                    self.generate[name] = gr.Button(
+                        "Generate", variant="primary", elem_id=f"generate-{name}", elem_classes="generate"
+                    )
+                    self.cancel[name] = gr.Button(
+                        "Cancel", visible=False, elem_id=f"cancel-{name}", elem_classes="cancel"
+                    )
+
+    def _draw_more(self) -> None:
+        make = Maker(self.engine, TextToImage)
+        cards = self.engine.catalog
+        with gr.Accordion("More", open=False, elem_id="more"):
+            negative = make.words("negative_prompt", "Steer away from", lines=1, max_lines=4)
+            count = make.slider("batch_size", "Pictures at once")
+            with gr.Row(elem_classes="pair"):
+                width = make.slider("width", "Width", min_width=100)
+                height = make.slider("height", "Height", min_width=100)
+            with gr.Row(elem_classes="pair", equal_height=True):
+                seed = gr.Textbox(
+                    label="Seed",
+                    placeholder="a new one each time",
+                    elem_id="seed",
+                    max_length=20,
+                    min_width=120,
+                )
+                self.dice = gr.Button("New each time", elem_id="dice", min_width=110, scale=0)
+            titles = [(card.title, name) for name, card in cards.items()]
+            model = make.choice("model", "Model", titles, visible=len(cards) > 1)
+        self.more: dict[str, Any] = {
+            "negative_prompt": negative,
+            "batch_size": count,
+            "width": width,
+            "height": height,
+            "seed": seed,
+            "model": model,
+        }
+
+    def _wire_runs(self) -> None:
+        buttons = [*self.generate.values(), *self.cancel.values()]
+        pressed = [
+            self.generate[name].click(
+                on_gpu(self._painter(form)),
+                [*form.fields.values()],
+                [self.gallery, self.panel.plot, *buttons],
+                show_progress="hidden",
+                concurrency_id="gpu",
+                concurrency_limit=1,
+                api_visibility="private",
+            )
+            for name, form in self.forms.items()
+        ]
+        gr.on(
+            [button.click for button in self.cancel.values()],
+            lambda: {self.gallery: gallery.stopped()} | self._busy(False),
+            None,
+            [self.gallery, *buttons],
+            cancels=pressed,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    def _painter(self, form: Form) -> Callable[..., Iterator[dict[Any, Any]]]:
+        def paint(*values: Any) -> Iterator[dict[Any, Any]]:
+            try:
+                task = form.task(values)
+                walk = runs.walk(self.engine, task)
+            except ValueError as refusal:
+                yield {self.gallery: gallery.refused(str(refusal))}
+                return
+            run = secrets.token_hex(4)  # tells a late step of a stopped run from a step of the next
+            begin = gallery.waiting("Starting…") | {"run": run}
+            yield {self.gallery: begin, self.panel.plot: walk} | self._busy(True)
+            with closing(runs.paint(self.engine, task)) as messages:
+                for message in messages:
+                    yield {self.gallery: message | {"run": run}}
+            yield self._busy(False)
+
+        return paint
+
+    def _busy(self, busy: bool) -> dict[Any, Any]:
+        shown = {button: gr.update(visible=not busy) for button in self.generate.values()}
+        return shown | {button: gr.update(visible=busy) for button in self.cancel.values()}
+
+    def _wire_panel(self) -> None:
+        panel = self.panel
+        controls = [panel.sampler, panel.schedule, panel.steps, panel.compare]
+        gr.on(
+            [control.change for control in controls],
+            partial(snr_panel.changed, self.engine),
+            controls,
+            [panel.plot, panel.schedule, panel.steps],
+            queue=False,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    def _wire_recipes(self) -> None:
+        self.dice.click(None, None, self.more["seed"], js="() => ''", api_visibility="private")
+        fields = {part: None for form in self.forms.values() for part in form.fields.values()}
+
+        def reuse(event: gr.EventData) -> dict[Any, Any]:
+            recipe = json.loads(event._data["recipe"])
+            form = self.forms.get(recipe.get("kind"))
+            if form is None or not event._data["all"]:
+                return {self.more["seed"]: str(recipe["seed"])}
+            updates = {self.chooser: gr.Tabs(selected=recipe["kind"])} | form.filled(recipe)
+            spacings = self.engine.spacings(recipe["sampler"])
+            updates[self.panel.schedule] = gr.update(choices=spacings, value=recipe["schedule"])
+            return updates
+
+        self.gallery.select(
+            reuse,
+            None,
+            [self.chooser, *fields],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    def _wire_opening(self, blocks: gr.Blocks) -> None:
+        panel = self.panel
+
+        def opened(sampler: str, schedule: str, steps: int) -> Iterator[dict[Any, Any]]:
+            ready, sentence = self.engine.status()
+            yield {self.status: status_line(ready, sentence)}
+            curve = snr_panel.curve_message(self.engine, sampler, schedule, steps)
+            yield {panel.plot: curve | {"fresh": True}}
+            for _ in range(WATCHED):
+                told, (ready, sentence) = (ready, sentence), self.engine.status()
+                if told != (ready, sentence):
+                    yield {self.status: status_line(ready, sentence)}
+                if ready:
+                    return
+                time.sleep(PATIENCE)
+
+        blocks.load(
+            opened,
+            [panel.sampler, panel.schedule, panel.steps],
+            [self.status, panel.plot],
+            show_progress="hidden",
+            concurrency_limit=None,
+            api_visibility="private",
+        )
+
+
+def status_line(ready: bool, sentence: str) -> str:
+    """What runs where, in one line, for the head of the page."""
+    return f'<p class="engine {"ready" if ready else "warming"}" role="status"><i></i>{escape(sentence)}</p>'

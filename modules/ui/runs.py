@@ -1,0 +1,106 @@
+"""From a press on Generate to a picture on the page: one generator of gallery messages per run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from modules import metadata
+from modules.tasks import Task
+from modules.ui import gallery
+from modules.ui.snr_panel import levels_message
+from modules.ui.toolkit import served
+
+log = logging.getLogger(__name__)
+
+PACE = 0.08  # seconds between two previews at least: a page cannot show more, and each costs a message
+
+
+def paint(engine: Any, task: Task) -> Generator[dict[str, Any], None, None]:
+    """Messages for the gallery while the engine paints: waiting, running (one a step), then done.
+
+    Closing it closes the engine's own iterator, which frees the model at once. What fails ends it with a
+    message that says so.
+    """
+    ready, sentence = engine.status()
+    yield gallery.waiting("Waiting for its turn…" if ready else sentence)
+    try:
+        with closing(engine.run(task)) as events:
+            yield from _watch(engine, events)
+    except Exception as error:
+        yield gallery.refused(in_words(error))
+
+
+def walk(engine: Any, task: Task) -> dict[str, Any]:
+    """The message for the panel at the start of a run: the levels that it is going to visit."""
+    visited = engine.snr_curve(task.sampler, task.schedule, task.steps, task.model)["visited"]
+    return {
+        "live": levels_message(visited, f"{task.sampler}, {task.schedule}, {task.steps} steps, in progress")
+    }
+
+
+def in_words(error: Exception) -> str:
+    """One sentence for a person: the error's own if it is one of ours; tracebacks go to the console."""
+    if type(error).__module__.split(".")[0] == "modules":
+        return str(error)
+    log.error("This was not foreseen", exc_info=error)
+    return (
+        f"This did not work ({type(error).__name__}). Your settings are kept; "
+        "the window where the studio was started says more."
+    )
+
+
+def _watch(engine: Any, events: Iterator[Any]) -> Iterator[dict[str, Any]]:
+    begun = time.monotonic()
+    shown = 0.0
+    for event in events:
+        now = time.monotonic()
+        if hasattr(event, "images"):
+            yield finished(engine, event)
+        elif now - shown >= PACE or event.index + 1 >= event.total:
+            shown = now
+            yield running(engine, event, now - begun)
+
+
+def running(engine: Any, step: Any, seconds: float) -> dict[str, Any]:
+    """The message of one step: how far, how long still, what the picture looks like so far."""
+    done = step.index + 1
+    ahead = step.total - done
+    text = f"{done} / {step.total}"
+    text += f", {gallery.left(ahead * seconds / done)}" if ahead and done > 1 else ""
+    text += "" if ahead else ", decoding…"
+    return {
+        "phase": "running",
+        "text": text,
+        "share": done / step.total,
+        "preview": gallery.data_url(engine.preview(step)),
+        "call": step.index,
+    }
+
+
+def finished(engine: Any, result: Any) -> dict[str, Any]:
+    """The message of a finished run: every picture as a PNG file that carries its recipe."""
+    info = result.info
+    visited = {name: info[key] for name, key in VISITED.items()}
+    pictures = []
+    for index, path in enumerate(kept(engine, result)):
+        label = f"{info['sampler']}, {info['schedule']}, {info['steps']} steps, seed {info['seeds'][index]}"
+        text = metadata.infotext(info | {"seed": info["seeds"][index]})
+        pictures.append(gallery.picture(path, info, index, text, levels_message(visited, label)))
+    count = len(pictures)
+    told = f"{count} picture{'s' if count > 1 else ''} in {info['seconds']:.1f} s"
+    if cut := info.get("words_cut"):
+        told += f". The prompt was too long: its last {cut} words were not used."
+    return {"phase": "done", "text": told, "pictures": pictures}
+
+
+VISITED = {"t": "timesteps", "alpha": "alpha", "sigma": "sigma", "snr": "snr", "log_snr": "log_snr"}
+
+
+def kept(engine: Any, result: Any) -> list[Path]:
+    """Saves the result's pictures and returns copies of the files that may be served."""
+    return [served(path) for path in engine.save(result)]

@@ -1,0 +1,116 @@
+"""The side panel: the noise schedule drawn from the same arrays that the sampling loop walks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modules.tasks import TextToImage
+from modules.ui.forms import Maker
+from modules.ui.toolkit import gr
+
+HERE = Path(__file__).parent
+NOTHING = "nothing"
+CURVE_POINTS = 200  # of the training curve's thousand: a line on a screen shows no more
+FAR = {"DDPM": 1000}  # samplers meant for more steps than the slider's usual reach
+USUAL = 100
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The drawing and the four controls that it answers to."""
+
+    plot: gr.HTML
+    sampler: gr.Dropdown
+    schedule: gr.Dropdown
+    steps: gr.Slider
+    compare: gr.Dropdown
+
+    @property
+    def fields(self) -> dict[str, gr.components.Component]:
+        """The controls that are Task fields, by name."""
+        return {"sampler": self.sampler, "schedule": self.schedule, "steps": self.steps}
+
+
+def build(engine: Any) -> Panel:
+    """Draws the controls and a plot that is empty until the page has opened, so that start-up stays quick."""
+    make = Maker(engine, TextToImage)
+    names = engine.samplers()
+    pairs = [f"{name}, {spacing}" for name in names for spacing in engine.spacings(name)]
+    plot = gr.HTML(
+        value={},
+        html_template=(HERE / "snr_panel.html").read_text(encoding="utf-8"),
+        js_on_load=(HERE / "snr_panel.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        elem_id="snr",
+    )
+    with gr.Row(elem_id="solver"):
+        sampler = make.choice("sampler", "Sampler", names, min_width=120)
+        spacings = engine.spacings(sampler.value)
+        schedule = make.choice("schedule", "Spacing", spacings, min_width=120)
+    steps = make.slider("steps", "Steps", reach=USUAL)
+    compare = gr.Dropdown([NOTHING, *pairs], value=NOTHING, label="Compare with", elem_id="compare")
+    return Panel(plot, sampler, schedule, steps, compare)
+
+
+def changed(
+    engine: Any, sampler: str, schedule: str, steps: float, compare: str | None
+) -> tuple[dict[str, Any], Any, Any]:
+    """After any change of the controls: the drawing, this sampler's spacings, how far the steps reach."""
+    spacings = engine.spacings(sampler)
+    if schedule not in spacings:
+        schedule = spacings[0]
+    reach = min(FAR.get(sampler, USUAL), engine.limits(TextToImage, "steps").maximum)
+    steps = int(min(max(steps or 1, 1), reach))
+    return (
+        curve_message(engine, sampler, schedule, steps, compare),
+        gr.update(choices=spacings, value=schedule),
+        gr.update(maximum=reach, value=steps),
+    )
+
+
+def curve_message(
+    engine: Any, sampler: str, schedule: str, steps: int, compare: str | None = NOTHING
+) -> dict[str, Any]:
+    """The curves for snr_panel.js; a pair or a count that cannot be is told in words instead."""
+    message: dict[str, Any] = {"refusal": None, "compare": None}
+    try:
+        curve = engine.snr_curve(sampler, schedule, steps)
+        message["train"] = thinned(curve["train"])
+        message["plan"] = levels_message(curve["visited"], f"next: {sampler}, {schedule}, {steps} steps")
+        if compare and compare != NOTHING:
+            name, _, spacing = compare.rpartition(", ")
+            other = engine.snr_curve(name, spacing, steps)
+            message["compare"] = levels_message(other["visited"], f"{compare}, {steps} steps")
+    except ValueError as refusal:
+        message["refusal"] = str(refusal)
+    return message
+
+
+def levels_message(levels: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """Visited levels for the browser at full precision, with what they belong to; -inf becomes null."""
+    columns = {name: _plain(levels[name]) for name in LEVEL_KEYS}
+    return columns | {"alphas_cumprod": [alpha * alpha for alpha in levels["alpha"]], "label": label}
+
+
+def thinned(levels: Mapping[str, Any]) -> dict[str, Any]:
+    """The training curve with fewer points and digits than it has, both ends kept."""
+    last = len(levels["t"]) - 1
+    kept = sorted({round(i * last / (CURVE_POINTS - 1)) for i in range(CURVE_POINTS)}) if last else [0]
+    whole = levels_message({name: [levels[name][i] for i in kept] for name in LEVEL_KEYS}, "")
+    short = {key: [_short(value) for value in values] for key, values in whole.items() if key != "label"}
+    return short | {"T": last + 1}
+
+
+LEVEL_KEYS = ("t", "alpha", "sigma", "snr", "log_snr")
+
+
+def _plain(values: Iterable[float]) -> list[float | None]:
+    return [float(value) if math.isfinite(value) else None for value in values]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

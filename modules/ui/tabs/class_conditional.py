@@ -1,0 +1,38 @@
+"""The tab where a class is chosen from a list; a prompt may go beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules.tasks import ClassConditional
+from modules.ui.forms import Maker
+from modules.ui.toolkit import gr
+
+KIND = ClassConditional
+TITLE = "Class"
+
+
+def fields(engine: Any) -> dict[str, gr.components.Component]:
+    """Class and its own guidance, prompt and the prompt's guidance."""
+    make = Maker(engine, KIND)
+    names = engine.classes(engine.default_model)
+    name = make.choice(
+        "class_name",
+        "Class",
+        names,
+        value=names[0] if names else None,
+        info=f"Type to search among {len(names)}.",
+    )
+    scale = make.slider("class_scale", "Class guidance", reach=15, info="0 ignores the class.")
+    prompt = make.words(
+        "prompt",
+        "Prompt, if you like",
+        elem_id="class-prompt",
+        lines=2,
+        max_lines=8,
+        placeholder="For example: on a green background",
+    )
+    guidance = make.slider(
+        "guidance_scale", "Prompt guidance", elem_id="class-guidance", reach=15, info="On top of the class."
+    )
+    return {"class_name": name, "class_scale": scale, "prompt": prompt, "guidance_scale": guidance}

@@ -1,0 +1,56 @@
+"""How gradio comes in: quietly, quickly, and for every file of this room through this one door.
+
+Two things happen to the import. Analytics are switched off, so nothing leaves the machine. And the
+editor stubs (`.pyi`) that gradio would regenerate for each of its eighty components are skipped,
+which is about half of the import's time and writes nothing into the installation.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+@contextmanager
+def _no_stub_files() -> Iterator[None]:
+    """While open, gradio's components look as if they had no source file, and so get no stub."""
+    getfile = inspect.getfile
+
+    def without_components(thing: Any) -> str:
+        if isinstance(thing, type) and thing.__module__.startswith("gradio."):
+            raise OSError("no stub wanted")
+        return getfile(thing)
+
+    inspect.getfile = without_components
+    try:
+        yield
+    finally:
+        inspect.getfile = getfile
+
+
+with _no_stub_files():
+    import gradio as gr
+    from gradio.processing_utils import save_file_to_cache
+    from gradio.utils import get_upload_folder
+
+__all__ = ["gr", "on_gpu", "served"]
+
+
+def served(path: Path) -> Path:
+    """A copy of the file in gradio's own cache: it alone is served, the folder of the original is not."""
+    return Path(save_file_to_cache(path, get_upload_folder()))
+
+
+def on_gpu(generator: Callable[..., Any]) -> Callable[..., Any]:
+    """The same generator function, run on a borrowed GPU where the `spaces` package is present."""
+    try:
+        import spaces  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return generator
+    return spaces.GPU(generator)

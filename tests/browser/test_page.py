@@ -1,0 +1,287 @@
+"""The page as a person meets it, in a real browser."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+FRAME = "#gallery .frame"
+GENERATE = "button.generate:visible"
+CANCEL = "button.cancel:visible"
+
+
+def dots(page):
+    """The levels that the panel's dots stand for, as text from the page."""
+    return page.eval_on_selector_all(
+        ".snr-plot .dots circle", "dots => dots.map(dot => Number(dot.dataset.logSnr))"
+    )
+
+
+def phase(page, name):
+    page.wait_for_selector(f'{FRAME}[data-phase="{name}"]')
+
+
+def generate(page, prompt="a red apple"):
+    page.fill("#prompt textarea", prompt)
+    page.click(GENERATE)
+
+
+def finish(page):
+    page.wait_for_function("document.querySelector('.status').textContent.includes(' in ')")
+    phase(page, "done")
+
+
+def choose(page, box, wanted):
+    page.click(f"#{box} input")
+    page.get_by_role("option", name=wanted, exact=True).click()
+
+
+def set_steps(page, count):
+    page.fill("#steps input[type=number]", str(count))
+    page.press("#steps input[type=number]", "Tab")
+    page.wait_for_function(f"document.querySelectorAll('.snr-plot .dots circle').length === {count}")
+
+
+def info(page):
+    """The whole info of the picture on screen, by name."""
+    names = page.eval_on_selector_all(".full dt", "all => all.map(one => one.textContent)")
+    values = page.eval_on_selector_all(".full dd", "all => all.map(one => one.textContent)")
+    return dict(zip(names, values, strict=True))
+
+
+def no_sideways_scroll(page):
+    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_type_generate_watch_and_get_a_picture(visit, engine):
+    page = visit()
+    generate(page)
+    phase(page, "running")
+    first = page.get_attribute(".preview", "src")
+    page.wait_for_function("before => document.querySelector('.preview').src !== before", arg=first)
+    assert page.locator(".snr-plot .dots .lit").count() == 1
+    page.wait_for_function("document.querySelector('.status').textContent.includes('left')")
+    finish(page)
+    assert engine.runs[-1].prompt == "a red apple"
+    assert page.locator(".finals img").count() == 1
+    assert page.evaluate("document.querySelector('.finals img').naturalWidth") == 256
+    assert page.input_value("#prompt textarea") == "a red apple"
+
+
+def test_the_dots_are_the_levels_of_that_very_run(visit, engine):
+    page = visit()
+    choose(page, "sampler", "Euler")
+    choose(page, "schedule", "exponential")
+    set_steps(page, 7)
+    generate(page)
+    finish(page)
+    levels = engine.snr_curve("Euler", "exponential", 7)["visited"]
+    assert dots(page) == pytest.approx(levels["log_snr"], abs=1e-6)
+    told = info(page)
+    assert [float(value) for value in told["log_snr"].split(", ")] == pytest.approx(dots(page), rel=1e-5)
+    assert f"seed {told['seed']}" in page.inner_text(".snr-which")
+    set_steps(page, 12)
+    assert page.inner_text(".snr-which") == "next: Euler, exponential, 12 steps"
+    page.click('.snr-source [data-value="picture"]')
+    assert len(dots(page)) == 7
+
+
+def test_cancel_stops_within_a_step_and_the_next_run_works(visit, engine):
+    page = visit()
+    generate(page)
+    phase(page, "running")
+    closed = engine.closed
+    page.click(CANCEL)
+    phase(page, "stopped")
+    page.wait_for_selector(GENERATE)
+    assert "Stopped" in page.inner_text(".status")
+    page.wait_for_timeout(600)
+    assert engine.closed == closed + 1
+    assert engine.running == 0
+    set_steps(page, 3)
+    generate(page, "a star")
+    finish(page)
+    assert engine.runs[-1].prompt == "a star"
+    assert page.locator(".strip img").count() == 1
+
+
+def test_nothing_jumps_while_it_generates(visit):
+    page = visit()
+    all_of_them = "[...document.querySelectorAll('.frame, #solver, #steps, #more')]"
+    where = f"{all_of_them}.map(one => one.getBoundingClientRect().y)"
+    before = page.evaluate(where)
+    generate(page)
+    phase(page, "running")
+    assert page.evaluate(where) == before
+    page.click(CANCEL)
+    phase(page, "stopped")
+    assert page.evaluate(where) == before
+
+
+def test_the_class_tab_searches_and_keeps_its_own_weight(visit, engine):
+    page = visit()
+    set_steps(page, 2)
+    page.get_by_role("tab", name="Class").click()
+    page.fill("#class_name input", "rock")
+    page.get_by_role("option", name="rocket").click()
+    page.fill("#class_scale input[type=number]", "4.5")
+    page.press("#class_scale input[type=number]", "Tab")
+    page.fill("#class-prompt textarea", "on a green background")
+    page.click(GENERATE)
+    finish(page)
+    task = engine.runs[-1]
+    assert (task.kind, task.class_name, task.class_scale) == ("class_conditional", "rocket", 4.5)
+    assert page.inner_text(".said") == "rocket, on a green background"
+    page.get_by_role("tab", name="Text").click()
+    assert page.is_visible("#prompt")
+    assert page.is_visible(".finals img")
+
+
+def test_only_possible_spacings_are_offered(visit, engine):
+    page = visit()
+    choose(page, "sampler", "DDPM")
+    page.wait_for_function("document.querySelector('#schedule input').value === 'default'")
+    page.click("#schedule input")
+    offered = page.get_by_role("option").all_inner_texts()
+    assert [text.strip().lstrip("✓").strip() for text in offered] == engine.spacings("DDPM")
+    page.keyboard.press("Escape")
+    page.fill("#steps input[type=number]", "2")
+    page.press("#steps input[type=number]", "Tab")
+    generate(page)
+    finish(page)
+    assert (engine.runs[-1].sampler, engine.runs[-1].schedule) == ("DDPM", "default")
+
+
+def test_a_second_sampler_and_every_measure(visit, engine):
+    page = visit()
+    choose(page, "compare", "DDIM, zero_snr")
+    page.wait_for_selector(".snr-plot .compare circle", state="attached")
+    assert page.locator(".snr-plot .compare circle").count() == 20
+    for measure in ("snr", "sigma", "alphas_cumprod"):
+        page.click(f'[data-group="measure"] [data-value="{measure}"]')
+        for axis in ("linear", "log"):
+            page.click(f'[data-group="axis"] [data-value="{axis}"]')
+            assert "NaN" not in page.inner_html(".snr-plot")
+    page.click(".snr-table summary")
+    assert page.locator(".snr-table tbody tr").count() == 20
+
+
+def test_seed_of_the_picture_is_kept_and_let_go(visit, engine):
+    page = visit()
+    set_steps(page, 2)
+    generate(page)
+    finish(page)
+    seed = info(page)["seed"]
+    assert f"seed {seed}" in page.inner_text(".facts")
+    assert engine.runs[-1].seed == -1
+    page.click("#more button")
+    page.click(".actions .keep")
+    page.wait_for_function(
+        "seed => document.querySelector('#seed input, #seed textarea').value === seed", arg=seed
+    )
+    page.click(GENERATE)
+    page.wait_for_function("document.querySelectorAll('.strip img').length === 2")
+    assert info(page)["seed"] == seed
+    assert str(engine.runs[-1].seed) == seed
+    page.click("#dice")
+    assert page.input_value("#seed input, #seed textarea") == ""
+
+
+def test_settings_of_an_older_picture_come_back(visit, engine):
+    page = visit()
+    choose(page, "sampler", "Euler")
+    choose(page, "schedule", "trailing")
+    set_steps(page, 3)
+    generate(page, "a heart")
+    finish(page)
+    choose(page, "sampler", "DDPM")
+    page.fill("#prompt textarea", "something else")
+    page.click(".actions .reuse")
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a heart'")
+    page.wait_for_function("document.querySelector('#schedule input').value === 'trailing'")
+    assert page.input_value("#sampler input") == "Euler"
+    page.click(GENERATE)
+    page.wait_for_function("document.querySelectorAll('.strip img').length === 2")
+    one, two = engine.runs[-2:]
+    assert (one.prompt, one.sampler, one.schedule) == (two.prompt, two.sampler, two.schedule)
+    assert two.seed >= 0
+
+
+def test_a_batch_is_a_grid_and_each_picture_has_its_own_seed(visit):
+    page = visit()
+    set_steps(page, 2)
+    page.click("#more button")
+    page.fill("#batch_size input[type=number]", "4")
+    page.press("#batch_size input[type=number]", "Tab")
+    generate(page)
+    finish(page)
+    assert page.locator(".finals button").count() == 4
+    first = int(info(page)["seed"])
+    page.locator(".finals button").nth(2).click()
+    assert int(info(page)["seed"]) == first + 2
+
+
+def test_a_refusal_is_a_sentence_and_keeps_what_was_typed(visit, engine):
+    page = visit()
+    page.click("#more button")
+    page.fill("#seed input, #seed textarea", "a number")
+    count = len(engine.runs)
+    generate(page, "kept")
+    page.wait_for_selector('.status[data-kind="refused"]')
+    assert "whole number" in page.inner_text(".status")
+    assert page.input_value("#prompt textarea") == "kept"
+    assert page.is_visible(GENERATE)
+    assert len(engine.runs) == count
+
+
+def test_odd_prompts_are_shown_as_text(visit):
+    page = visit()
+    set_steps(page, 1)
+    prompt = "<img src=x onerror=alert(1)> ${alert(2)} {{value}} תפוח 🍎"
+    page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+    generate(page, prompt)
+    finish(page)
+    assert page.inner_text(".said") == prompt
+
+
+def test_examples_fill_the_prompt(visit):
+    page = visit()
+    page.get_by_role("button", name="a red apple").click()
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a red apple'")
+
+
+def test_keys_generate_and_cancel(visit):
+    page = visit()
+    page.fill("#prompt textarea", "a rocket")
+    page.press("#prompt textarea", "Control+Enter")
+    phase(page, "running")
+    page.keyboard.press("Escape")
+    phase(page, "stopped")
+
+
+def test_the_plot_is_walked_by_keys(visit):
+    page = visit()
+    page.focus(".snr-plot")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".snr-plot .dots .lit").count() == 1
+    assert "20" in page.inner_text(".snr-readout")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_needs_no_sideways_scrolling(visit, dark, tmp_path):
+    page = visit(390, 844, dark=dark, has_touch=True)
+    assert no_sideways_scroll(page)
+    set_steps(page, 2)
+    generate(page)
+    finish(page)
+    page.click(".full summary")
+    assert no_sideways_scroll(page)
+    page.screenshot(path=tmp_path / "phone.png", full_page=True)
+
+
+def test_the_dark_sheet_follows_the_system(visit):
+    grounds = []
+    for dark in (False, True):
+        page = visit(dark=dark)
+        grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert grounds == ["rgb(250, 248, 244)", "rgb(22, 21, 19)"]

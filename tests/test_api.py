@@ -1,0 +1,194 @@
+"""The named endpoints as an outside client meets them: by parameter name, over a real port."""
+
+import inspect
+import json
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from modules import metadata
+from modules.settings import Settings
+from modules.tasks import KINDS
+from modules.ui import build, launch_options
+from tests.ui.fake import CLASSES, FakeEngine
+
+INFO = [
+    *("seed", "seeds", "sampler", "schedule", "steps", "guidance_scale", "model", "model_hash"),
+    *("width", "height", "timesteps", "snr", "seconds", "versions"),
+]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = FakeEngine(pace=0.002)
+    engine.start()
+    return engine
+
+
+@pytest.fixture(scope="module")
+def client(engine):
+    blocks = build(engine, Settings())
+    _, address, _ = blocks.launch(**launch_options(Settings()), prevent_thread_lock=True)
+    yield Client(address, verbose=False)
+    blocks.close()
+
+
+@pytest.fixture(scope="module")
+def endpoints(client):
+    return client.view_api(return_format="dict")["named_endpoints"]
+
+
+def refused(client, **values):
+    with pytest.raises(AppError) as refusal:
+        client.predict(**values)
+    sentence = str(refusal.value)
+    assert "Traceback" not in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_parameters_are_the_tasks_fields_with_their_defaults(endpoints, name):
+    parameters = {p["parameter_name"]: p for p in endpoints[f"/{name}"]["parameters"]}
+    fields = KINDS[name].__dataclass_fields__
+    assert set(parameters) == set(fields)
+    for field in fields.values():
+        assert parameters[field.name]["parameter_has_default"], field.name
+        assert parameters[field.name]["parameter_default"] == field.default, field.name
+
+
+def test_text_to_image_gives_files_and_info(client):
+    files, info = client.predict(
+        prompt="a red apple", steps=4, seed=11, batch_size=2, width=128, height=192, api_name="/text_to_image"
+    )
+    assert [info["seed"], info["seeds"]] == [11, [11, 12]]
+    assert set(INFO) <= set(info)
+    assert len(info["timesteps"]) == len(info["snr"]) == 4
+    for file, seed in zip(files, info["seeds"], strict=True):
+        with Image.open(file) as picture:
+            assert (picture.format, picture.size) == ("PNG", (128, 192))
+            assert metadata.read(picture).task.seed == seed
+
+
+def test_everything_may_be_left_to_its_default(client):
+    files, info = client.predict(api_name="/text_to_image")
+    assert len(files) == 1
+    assert (info["steps"], info["sampler"], info["prompt"]) == (20, "DPM++ 2M", "")
+    assert info["seed"] >= 0
+
+
+def test_class_conditional_takes_class_weight_and_prompt(client):
+    _, info = client.predict(
+        class_name=CLASSES[2], class_scale=4.5, prompt="on grass", steps=2, api_name="/class_conditional"
+    )
+    assert (info["class_name"], info["class_scale"], info["prompt"]) == (CLASSES[2], 4.5, "on grass")
+
+
+def test_progress_comes_while_it_paints_and_the_result_last(client):
+    job = client.submit(prompt="a star", steps=6, api_name="/text_to_image")
+    heard = list(job)
+    assert heard[0][1] == {"step": 1, "of": 6}
+    assert heard[-1][1]["steps"] == 6
+
+
+def test_a_cancelled_request_frees_the_engine(engine):
+    # Straight on the engine's face, as gradio does it: GeneratorExit at a yield.
+    from modules.ui.api import _painter
+
+    names = list(KINDS["text_to_image"].__dataclass_fields__)
+    request = _painter(engine, KINDS["text_to_image"], names)(*[None] * len(names))
+    next(request)
+    before = engine.closed
+    request.close()
+    assert (engine.running, engine.closed) == (0, before + 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"steps": 0}, "steps is 0; it must be a whole number from 1 to 1000"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"width": -64}, "width is -64"),
+        ({"width": 100}, "in steps of 64"),
+        ({"guidance_scale": 31}, "guidance_scale is 31"),
+        ({"guidance_scale": "much"}, "guidance_scale is 'much'"),
+        ({"seed": -2}, "seed is -2"),
+        ({"batch_size": 17}, "batch_size is 17"),
+        ({"prompt": "x" * 10_001}, "prompt has 10,001 characters"),
+        ({"sampler": "Magic"}, "sampler is 'Magic'"),
+        ({"sampler": "DDPM", "schedule": "karras"}, "karras"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_a_sentence(client, values, said):
+    assert said in refused(client, **values, api_name="/text_to_image")
+
+
+def test_an_unknown_class_is_refused_with_a_sentence(client):
+    assert "dragon" in refused(client, class_name="dragon", api_name="/class_conditional")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "\x00\x07bell", "<script>alert(1)</script>", "猫 🐈", "תפוח אדום", "${1+1} {{value}}"]
+)
+def test_odd_prompts_are_prompts(client, prompt):
+    _, info = client.predict(prompt=prompt, steps=1, api_name="/text_to_image")
+    assert info["prompt"] == prompt.replace("\x00", "").replace("\x07", "")
+
+
+@pytest.mark.parametrize("name", ["controlnet", "inpaint"])
+def test_what_no_model_serves_yet_is_refused_with_a_sentence(client, name, tmp_path):
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (64, 64)).save(picture)
+    field = {"controlnet": "control_image", "inpaint": "image"}[name]
+    assert name in refused(client, **{field: handle_file(picture)}, api_name=f"/{name}")
+
+
+def test_a_file_that_is_no_picture_is_refused_with_a_sentence(client, tmp_path):
+    text = tmp_path / "notes.png"
+    text.write_text("not a picture")
+    sentence = refused(client, image=handle_file(text), api_name="/inpaint")
+    assert "picture" in sentence
+    assert str(tmp_path) not in sentence
+
+
+def test_snr_curve_needs_no_model(client, engine):
+    curve = client.predict(sampler="Euler", schedule="karras", steps=7, api_name="/snr_curve")
+    assert set(curve) == {"train", "visited"}
+    for levels in curve.values():
+        assert set(levels) == {"t", "alpha", "sigma", "snr", "log_snr"}
+    assert curve["visited"] == engine.snr_curve("Euler", "karras", 7)["visited"]
+    assert len(curve["train"]["t"]) == 1000
+    json.dumps(curve, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"sampler": "Magic"}, "Magic"),
+        ({"strength": 2}, "strength is 2"),
+        ({"sampler": "DDPM", "schedule": "karras"}, "karras"),
+    ],
+)
+def test_snr_curve_refuses_in_words(client, values, said):
+    assert said in refused(client, **values, api_name="/snr_curve")
+
+
+def test_snr_curve_parameters(endpoints):
+    names = [p["parameter_name"] for p in endpoints["/snr_curve"]["parameters"]]
+    assert names == ["sampler", "schedule", "steps", "model", "strength"]
+
+
+def test_a_failure_inside_is_one_sentence(client, engine):
+    engine.breaks = ZeroDivisionError("secret")
+    try:
+        assert "secret" not in refused(client, api_name="/text_to_image")
+    finally:
+        engine.breaks = None
+
+
+def test_the_pages_own_events_are_not_endpoints(endpoints):
+    assert set(endpoints) == {f"/{name}" for name in [*KINDS, "snr_curve"]}
+    assert inspect.getdoc(KINDS["inpaint"]).split(".")[0] in endpoints["/inpaint"]["description"]

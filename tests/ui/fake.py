@@ -1,0 +1,224 @@
+"""An engine without torch, for fast page tests: the Engine's face, true schedule levels, drawn pictures."""
+
+from __future__ import annotations
+
+import math
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from modules import metadata, tasks
+from modules.tasks import Limits, Task, TaskError
+
+PAIRS = {
+    "DDPM": ["default", "trailing"],
+    "DDIM": ["default", "trailing", "zero_snr"],
+    "Euler": ["default", "trailing", "karras", "exponential"],
+    "Euler a": ["default", "trailing"],
+    "DPM++ 2M": ["default", "trailing", "karras", "exponential"],
+}
+CLASSES = ["apple", "balloon", "car", "cat face", "heart", "pizza", "rocket", "smiling face", "star"]
+BETAS = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+ALPHAS_CUMPROD = np.cumprod(1 - BETAS)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, as the engine yields it."""
+
+    index: int
+    total: int
+    t: float
+    alpha: float
+    sigma: float
+    snr: float
+    latents: Any = None
+    predicted_x0: Any = None
+    guidance_norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """The pictures and what is known of them."""
+
+    images: tuple[Image.Image, ...]
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model as the catalogue knows it."""
+
+    id: str = "pocket"
+    title: str = "Pocket (a stand-in)"
+    tasks: tuple[str, ...] = ("text_to_image", "class_conditional")
+    limits: Mapping[str, Limits] = field(
+        default_factory=lambda: {"width": Limits(128, 512, 64), "height": Limits(128, 512, 64)}
+    )
+
+
+def levels(alphas_cumprod: np.ndarray, t: np.ndarray) -> dict[str, list[float]]:
+    """The contract's five columns for these levels."""
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    columns = {
+        "t": t,
+        "alpha": np.sqrt(alphas_cumprod),
+        "sigma": np.sqrt(1 - alphas_cumprod),
+        "snr": snr,
+        "log_snr": np.log(snr),
+    }
+    return {name: np.asarray(values, dtype=np.float64).tolist() for name, values in columns.items()}
+
+
+def visited(spacing: str, steps: int) -> dict[str, list[float]]:
+    """Levels on the grid of `spacing`, from noise to picture."""
+    ratio = np.sqrt((1 - ALPHAS_CUMPROD) / ALPHAS_CUMPROD)
+    if spacing in ("karras", "exponential"):
+        share = np.linspace(0, 1, steps) if steps > 1 else np.zeros(1)
+        if spacing == "karras":
+            walk = (ratio[-1] ** (1 / 7) * (1 - share) + ratio[0] ** (1 / 7) * share) ** 7
+        else:
+            walk = np.exp(np.log(ratio[-1]) * (1 - share) + np.log(ratio[0]) * share)
+        t = np.interp(np.log(walk), np.log(ratio), np.arange(1000))
+        return levels(1 / (1 + walk**2), t)
+    last = 999 if spacing == "trailing" else 999 - 1000 // steps + 1
+    t = np.linspace(last, last % max(1, 1000 // steps), steps).round().astype(int)
+    return levels(ALPHAS_CUMPROD[t], t)
+
+
+@dataclass
+class FakeEngine:
+    """The Engine contract: starts after `warm_up` seconds, takes `pace` seconds a step."""
+
+    warm_up: float = 0.0
+    pace: float = 0.02
+    breaks: Exception | None = None
+    runs: list[Task] = field(default_factory=list)
+    closed: int = 0
+    running: int = 0
+    most_running: int = 0
+    default_model: str = "pocket"
+    catalog: dict[str, Card] = field(default_factory=lambda: {"pocket": Card()})
+
+    def __post_init__(self) -> None:
+        self._ready_at = math.inf
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begins to warm up."""
+        self._ready_at = time.monotonic() + self.warm_up
+
+    def status(self) -> tuple[bool, str]:
+        """Whether a run would start now, and a sentence for the page."""
+        if time.monotonic() >= self._ready_at:
+            return True, "Pocket is ready on the CPU."
+        return False, "Warming up: loading Pocket…"
+
+    def samplers(self) -> list[str]:
+        """Their names."""
+        return list(PAIRS)
+
+    def spacings(self, sampler: str) -> list[str]:
+        """Those possible with a sampler."""
+        return PAIRS[sampler]
+
+    def limits(self, kind: type[Task], field: str, model: str | None = None) -> Limits:
+        """The limits of a field, here."""
+        return tasks.limits(kind, field, self.catalog["pocket"].limits)
+
+    def default(self, kind: type[Task], field: str, model: str | None = None) -> Any:
+        """The value that a field starts with."""
+        return tasks.default(kind, field)
+
+    def save(self, result: Result) -> list[Path]:
+        """Writes the pictures as the real engine does."""
+        folder = Path(tempfile.mkdtemp(prefix="epsilon-test-"))
+        paths = [folder / f"{seed}.png" for seed in result.info["seeds"]]
+        for index, (image, path) in enumerate(zip(result.images, paths)):
+            metadata.write_png(image, path, result.info, index)
+        return paths
+
+    def classes(self, model: str = "pocket") -> list[str]:
+        """The classes of the model."""
+        return CLASSES
+
+    def snr_curve(
+        self, sampler: str, schedule: str, steps: int, model: str = "pocket", strength: float = 1.0
+    ) -> dict[str, Any]:
+        """Training grid and visited levels."""
+        if sampler not in PAIRS:
+            raise TaskError("sampler", f"sampler is {sampler!r}; it must be one of {', '.join(PAIRS)}.")
+        if schedule not in PAIRS[sampler]:
+            possible = ", ".join(PAIRS[sampler])
+            raise TaskError("schedule", f"{sampler} has no spacing {schedule!r}; it has {possible}.")
+        return {"train": levels(ALPHAS_CUMPROD, np.arange(1000)), "visited": visited(schedule, steps)}
+
+    def run(self, task: Task) -> Iterator[Step | Result]:
+        """Steps at real levels, then drawn pictures; the seed decides the drawing."""
+        walk = self.snr_curve(task.sampler, task.schedule, task.steps)["visited"]
+        if task.model not in self.catalog or task.kind not in self.catalog[task.model].tasks:
+            raise TaskError("model", f"No model that is installed here can serve {task.kind} yet.")
+        if getattr(task, "class_name", "apple") not in CLASSES:
+            raise TaskError("class_name", f"class_name is {task.class_name!r}; it is not a class of Pocket.")
+        return self._run(task, walk)
+
+    def _run(self, task: Task, walk: dict[str, list[float]]) -> Iterator[Step | Result]:
+        seed = task.seed if task.seed >= 0 else random.getrandbits(53)
+        done = False
+        with self._lock:
+            self.runs.append(task)
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+            begun = time.monotonic()
+            try:
+                for i in range(task.steps):
+                    time.sleep(self.pace)
+                    if self.breaks is not None and i == 2:
+                        raise self.breaks
+                    clean = 1 - i / task.steps
+                    picture = drawing(seed, task.width, task.height, clean)
+                    columns = {name: walk[name][i] for name in ("t", "alpha", "sigma", "snr")}
+                    yield Step(i, task.steps, **columns, predicted_x0=picture)
+                seeds = [seed + i for i in range(task.batch_size)]
+                info = task.scalars() | {
+                    "kind": task.kind,
+                    "seed": seed,
+                    "seeds": seeds,
+                    "model_hash": "0123456789abcdef",
+                    "timesteps": walk["t"],
+                    **{name: walk[name] for name in ("alpha", "sigma", "snr", "log_snr")},
+                    "seconds": time.monotonic() - begun,
+                    "words_cut": 0,
+                    "versions": {"epsilon_studio": "0", "python": "3"},
+                }
+                yield Result(tuple(drawing(s, task.width, task.height, 0) for s in seeds), info)
+                done = True
+            finally:
+                self.running -= 1
+                self.closed += not done
+
+    def preview(self, step: Step) -> Image.Image:
+        """The picture so far."""
+        return step.predicted_x0.resize((256, 256))
+
+
+def drawing(seed: int, width: int, height: int, noise: float) -> Image.Image:
+    """A disc whose place and colour the seed decides, under a share of noise."""
+    source = random.Random(seed)
+    hue = [source.uniform(0.25, 0.95) for _ in range(3)]
+    cx, cy = source.uniform(0.35, 0.65), source.uniform(0.35, 0.65)
+    y, x = np.mgrid[0:height, 0:width]
+    near = np.hypot(x / width - cx, y / height - cy)
+    disc = np.clip((0.28 - near) * 40, 0, 1)[..., None]
+    shade = 1 - 0.5 * np.clip(np.hypot(x / width - cx + 0.1, y / height - cy + 0.1) * 2, 0, 1)[..., None]
+    pixels = 0.96 * (1 - disc) + disc * np.array(hue) * shade
+    speckle = np.random.default_rng(seed % 2**32).uniform(0, 1, pixels.shape)
+    return Image.fromarray(((pixels * (1 - noise) + speckle * noise) * 255).astype(np.uint8))

@@ -1,0 +1,96 @@
+"""The page as gradio sees it: what is there, what is offered, what stays off the wire."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from modules.settings import Settings
+from modules.ui import build, launch_options, theme
+from tests.ui.fake import Card, FakeEngine
+
+UI = Path(__file__).parents[2] / "modules" / "ui"
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    return build(FakeEngine(), Settings())
+
+
+def components(blocks, kind):
+    return [block for block in blocks.blocks.values() if block.get_block_name() == kind]
+
+
+def test_only_tabs_that_a_model_can_serve_are_there(blocks):
+    assert [tab.label for tab in components(blocks, "tabitem")] == ["Text", "Class"]
+    alone = build(FakeEngine(catalog={"pocket": Card(tasks=("text_to_image",))}), Settings())
+    assert [tab.label for tab in components(alone, "tabitem")] == ["Text"]
+
+
+def test_at_most_five_controls_are_visible_in_a_tab(blocks):
+    for tab in components(blocks, "tabitem"):
+        seen, waiting = [], list(tab.children)
+        while waiting:
+            block = waiting.pop()
+            waiting += getattr(block, "children", [])
+            controls = ("textbox", "slider", "dropdown", "button", "checkbox", "radio", "number")
+            if block.get_block_name() in controls and block.visible:
+                seen.append(block.label if hasattr(block, "label") else block.value)
+        assert len(seen) <= 5, seen
+
+
+def test_one_listener_an_event(blocks):
+    listeners = [fn for fn in blocks.fns.values() if not fn.cancels]  # gradio stops a run by one of its own
+    heard = Counter(target for fn in listeners for target in fn.targets)
+    assert [target for target, count in heard.items() if count > 1] == []
+
+
+def test_every_generating_event_shares_one_slot(blocks):
+    generating = [fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]
+    assert len(generating) == 2 + 4
+    assert all(fn.types_generator or fn.api_name for fn in generating)
+
+
+def test_the_named_endpoints_are_the_public_ones(blocks):
+    public = {fn.api_name for fn in blocks.fns.values() if fn.api_visibility == "public"}
+    assert public == {"text_to_image", "class_conditional", "controlnet", "inpaint", "snr_curve"}
+
+
+def test_the_sheet_and_the_scripts_ask_nothing_of_any_other_machine():
+    for path in UI.rglob("*"):
+        if path.suffix in (".css", ".js", ".html", ".py"):
+            text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+            assert not re.search(r"https?://|@import|\burl\(", text), path
+
+
+def test_nothing_of_a_run_stays_in_the_browser():
+    options = launch_options(Settings())
+    assert options["run_history"] is False
+    assert options["ssr_mode"] is False
+    assert options["theme"]._stylesheets == []
+
+
+def luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("mode", [":root", ".dark"])
+def test_text_has_the_contrast_that_wcag_aa_asks_for(mode):
+    block = re.search(re.escape(mode) + r" \{(.*?)\}", theme.css(), re.S).group(1)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
+    for text in ("ink", "ink-soft", "accent", "second"):
+        for ground in ("paper", "surface"):
+            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    for ground in ("accent-wash", "sunken"):
+        assert contrast(colours["ink"], colours[ground]) >= 4.5
+        assert contrast(colours["ink-soft"], colours[ground]) >= 4.5
+    assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
+    assert contrast(colours["on-accent"], colours["accent-strong"]) >= 4.5
