@@ -13,6 +13,7 @@ import numpy as np
 from .shapes import SOFTNESS, UP, cross, smooth, unit
 
 GAMMA = (np.arange(4096, dtype=np.float32) / 4095) ** np.float32(1 / 2.2)  # display value of linear light
+SUN, SKY = np.array([(1.0, 0.965, 0.9), (0.56, 0.58, 0.63)], np.float32)
 CREASE, HOLLOW = 0.09, 0.34  # the two reaches of contact darkening, in world units
 
 
@@ -177,13 +178,12 @@ def _clay(stage, albedo, normals, rays, lit, open_sky, points):
     up = (0.5 + 0.5 * normals[:, 1])[:, None]
     near_floor = np.exp(-1.6 * points[:, 1])[:, None]
     bounced = 0.16 + 0.42 * near_floor * stage.floor.astype(np.float32)
-    ambient = up * np.float32([0.56, 0.58, 0.63]) + (1 - up) * bounced
+    ambient = up * SKY + (1 - up) * bounced
     shine = unit(light - rays)
     gloss = np.clip((normals * shine).sum(-1), 0, 1)
     grazing = 1 - np.clip(-(normals * rays).sum(-1), 0, 1)
     rim = grazing**3 * (0.35 + 0.65 * up[:, 0]) * open_sky
-    key = np.float32([1.0, 0.965, 0.9])
-    rgb = albedo * (0.92 * wrapped[:, None] * key + ambient * open_sky[:, None] * 0.8)
+    rgb = albedo * (0.92 * wrapped[:, None] * SUN + ambient * open_sky[:, None] * 0.8)
     rgb += albedo * (1 - albedo) * (0.18 * (1 - lit * np.clip(facing, 0, 1)))[:, None] * 0.5
     return rgb + (stage.gloss * (0.55 * gloss**14 + 0.5 * gloss**70) * lit + 0.16 * rim)[:, None]
 
@@ -213,15 +213,14 @@ class Picture:
 def render(stage: Stage, camera: Camera) -> Picture:
     """Casts and shades every pixel, then shades four points of each pixel that lies on an edge."""
     size = camera.size
-    grid = (np.arange(size * size) % size + 0.5).astype(np.float32), (np.arange(size * size) // size + 0.5)
-    x, y = grid[0], grid[1].astype(np.float32)
+    y, x = (part.ravel() for part in np.mgrid[0.5:size, 0.5:size].astype(np.float32))
     hits = cast(stage, camera, x, y)
     light = light_of(stage, camera, hits)
     rgb = shade(stage, camera, x, y, hits, light)
     depth, body = hits[0].astype(np.float32).reshape(size, size), hits[1].reshape(size, size)
     edge = np.flatnonzero(_edges(stage, depth, body))
     if len(edge):
-        dx, dy = np.float32([[-0.25, 0.25, -0.25, 0.25], [-0.25, -0.25, 0.25, 0.25]])
+        dx, dy = np.array([(-0.25, 0.25, -0.25, 0.25), (-0.25, -0.25, 0.25, 0.25)], np.float32)
         fx, fy = (x[edge, None] + dx).ravel(), (y[edge, None] + dy).ravel()
         fine = cast(stage, camera, fx, fy)
         near = _same_body(fine[1], np.repeat(edge, 4), body)

@@ -103,7 +103,7 @@ class _Teller:
         self.spelling = {name: self.pick(ways) for name, ways in SPELLINGS.items()}
 
     def pick(self, options: Sequence):
-        return options[self.rng.integers(len(options))]
+        return options[int(self.rng.integers(len(options)))]
 
     def chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)

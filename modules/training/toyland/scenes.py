@@ -203,9 +203,10 @@ def _add_figure(rng, staged, clear, name):
 def _add_seat(rng, staged, turn, colours):
     half = np.array([rng.uniform(0.2, 0.28), (staged.joints["pelvis"][1] - 0.13) / 2, 0.19])
     middle = staged.joints["pelvis"] * (1, 0, 1) + turn @ (0, half[1], -0.03)
-    box = _Thing("box", str(rng.choice(colours)), "", float(np.hypot(half[0], half[2])), middle * (1, 0, 1))
+    colour = str(rng.choice(colours))
+    box = _Thing("box", colour, "", float(np.hypot(half[0], half[2])), middle * (1, 0, 1))
     staged.things.append(box)
-    staged.bodies.append(Solid("box", middle, turn.T, tuple(half), staged.ink(COLOURS[box.colour]), 2))
+    staged.bodies.append(Solid("box", middle, turn.T, tuple(half), staged.ink(COLOURS[colour]), 2))
 
 
 def _clothes(rng, staged, clear):

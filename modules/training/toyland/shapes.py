@@ -156,15 +156,14 @@ class Cushion:
     def distance(self, points):
         """Signed distance of world points (N, 3) outside the hull, float32."""
         normal = self.normal.astype(np.float32)
-        away, inside = None, np.ones(len(points), bool)
+        away, inside = np.full(len(points), np.inf, np.float32), np.ones(len(points), bool)
         for k in range(4):
             start = self.rim[k].astype(np.float32)
             axis = self.rim[(k + 1) % 4].astype(np.float32) - start
             offset = points - start
             inside &= offset @ cross(normal, axis) > 0
             offset -= np.clip(offset @ axis / (axis @ axis), 0, 1)[:, None] * axis
-            square = np.einsum("ij,ij->i", offset, offset)
-            away = square if away is None else np.minimum(away, square)
+            away = np.minimum(away, np.einsum("ij,ij->i", offset, offset))
         flat = np.abs((points - self.rim[0].astype(np.float32)) @ normal)
         return np.where(inside, flat, np.sqrt(away)) - np.float32(self.radius)
 
