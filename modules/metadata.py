@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,8 @@ def _from_ours(source: str) -> Recipe:
         info = json.loads(source)
         kind = info["kind"]
         seeds, index = info["seeds"], info.get("index", 0)
-        names = {name for name in KINDS[kind].__dataclass_fields__ if name in info}
-        values = {name: info[name] for name in names}
+        names = {entry.name for entry in fields(KINDS[kind])}
+        values = {name: value for name, value in info.items() if name in names}
         if isinstance(index, int) and 0 < index < len(seeds):  # a picture of a batch, alone, has its own seed
             values |= {"seed": seeds[index] % (LARGEST_SEED + 1), "batch_size": 1}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -1,4 +1,4 @@
-"""A model family with random weights and Pocket's exact layout, small enough to make in a moment."""
+"""Model families with random weights, in the layouts of Pocket and Stable Diffusion 1, made in a moment."""
 
 import hashlib
 import json
@@ -116,3 +116,40 @@ def write_manifest(folder: Path) -> None:
         for path in files
     }
     (folder / "manifest.json").write_text(json.dumps({"files": entries}))
+
+
+def write_tiny_stable_diffusion(folder: Path, prediction_type: str = "epsilon") -> Path:
+    """Write a Stable Diffusion pipeline with random weights, as diffusers saves one."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = list("abcdefghijklmnopqrstuvwxyz,.")
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer({piece: i for i, piece in enumerate(pieces)}, [], model_max_length=77)
+    begin, end = len(pieces) - 2, len(pieces) - 1
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(pieces), hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=2,
+                num_attention_heads=2, bos_token_id=begin, eos_token_id=end, pad_token_id=end,
+            )
+        )  # fmt: skip
+        unet = UNet2DConditionModel(
+            sample_size=16, layers_per_block=1, block_out_channels=(16, 32), cross_attention_dim=WIDTH,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=2, norm_num_groups=8,
+        )  # fmt: skip
+        autoencoder = AutoencoderKL(
+            block_out_channels=(8, 8, 8, 16), norm_num_groups=4, latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1,
+        set_alpha_to_one=False, prediction_type=prediction_type,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline(
+        autoencoder, text_encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False  # type: ignore
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder

@@ -42,7 +42,7 @@ def windows_of(prompt: str, tokenizer: Tokenizer, room: int) -> tuple[list[list[
         if len(windows[-1]) + len(word) > room:
             if len(windows) == MOST_WINDOWS:
                 start = encoding.offsets[i + 1 - len(word)][0]
-                return windows, len(prompt[start:].split())
+                return windows, max(1, len(prompt[start:].split()))
             windows.append([])
         windows[-1] += word
         word = []

@@ -97,13 +97,26 @@ def _joined(tensors: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.T
 def _manifest(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         return {}
-    listed = read_json(folder, MANIFEST).get("files", {})
+    manifest = read_json(folder, MANIFEST)
+    listed = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(listed, dict) or not all(_is_entry(entry) for entry in listed.values()):
+        raise LoadError(
+            f"{folder / MANIFEST} is damaged: it lists no files. Copy or download the model again."
+        )
     for path in folder.rglob("*.safetensors"):
         if path.relative_to(folder).as_posix() not in listed:
             raise LoadError(
                 f"{path} is not in the model's manifest: someone put it there. Remove it, or copy again."
             )
     return listed
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and isinstance(entry.get("bytes"), int)
+    )
 
 
 def _checked(folder: Path, name: str, entry: dict[str, Any]) -> str:

@@ -1,0 +1,186 @@
+"""From task to pictures: seeds, batches, levels, cancelling, and a record that is enough to repeat it."""
+
+import dataclasses
+import json
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from modules.diffusion.sampling import Step
+from modules.diffusion.schedule import visited_levels
+from modules.engine.generation import GenerationError, Result, generate, noise
+from modules.models.catalog import card_for_folder
+from modules.models.latent import LatentModel
+from modules.models.loading import load
+from modules.tasks import LARGEST_SEED, ClassConditional, Task, TextToImage
+
+TASK = TextToImage(prompt="a red apple", steps=4, seed=11, width=128, height=128, model="tiny")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder) -> LatentModel:
+    return load(card_for_folder(tiny_folder), "cpu")
+
+
+def paint(model: LatentModel, task: Task) -> tuple[list[Step], Result]:
+    """All Steps of a task, and its Result."""
+    *steps, result = generate(model, task)
+    assert isinstance(result, Result)
+    assert all(isinstance(step, Step) for step in steps)
+    return steps, result
+
+
+def apart(one: Image.Image, other: Image.Image) -> int:
+    """The largest difference of any channel of any pixel."""
+    return int(np.abs(np.asarray(one, int) - np.asarray(other, int)).max())
+
+
+def test_steps_and_then_one_result(model):
+    steps, result = paint(model, TASK)
+    assert [step.index for step in steps] == [0, 1, 2, 3]
+    assert [picture.size for picture in result.images] == [(128, 128)]
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_another(model):
+    first, again = (paint(model, TASK)[1] for _ in range(2))
+    other = paint(model, dataclasses.replace(TASK, seed=12))[1]
+    assert apart(first.images[0], again.images[0]) == 0
+    assert apart(first.images[0], other.images[0]) > 0
+
+
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ SDE"])
+def test_a_batch_of_four_equals_four_singles(sampler, model):
+    task = dataclasses.replace(TASK, sampler=sampler, schedule="default", batch_size=4)
+    batch = paint(model, task)[1]
+    assert batch.info["seeds"] == [11, 12, 13, 14]
+    for i, picture in enumerate(batch.images):
+        alone = paint(model, dataclasses.replace(task, seed=11 + i, batch_size=1))[1]
+        assert apart(picture, alone.images[0]) <= 1
+    assert apart(batch.images[0], batch.images[1]) > 1
+
+
+def test_seed_minus_one_draws_one_and_says_which(model):
+    task = dataclasses.replace(TASK, seed=-1)
+    first, second = (paint(model, task)[1] for _ in range(2))
+    assert 0 <= first.info["seed"] < 2**53
+    assert first.info["seed"] != second.info["seed"]
+    again = paint(model, dataclasses.replace(TASK, seed=first.info["seed"]))[1]
+    assert apart(first.images[0], again.images[0]) == 0
+
+
+def test_seeds_at_the_end_of_the_range_wrap_round(model):
+    result = paint(model, dataclasses.replace(TASK, seed=LARGEST_SEED, batch_size=2, steps=1))[1]
+    assert result.info["seeds"] == [LARGEST_SEED, 0]
+    assert TextToImage(seed=result.info["seeds"][1])
+
+
+def test_noise_is_that_of_diffusers():
+    from diffusers.utils.torch_utils import randn_tensor
+
+    shape = (8, 4, 6)
+    ours = noise([torch.Generator().manual_seed(seed) for seed in (3, 4)], shape)
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    assert torch.equal(ours, randn_tensor((2, *shape), generator=generators))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "schedule"), [("DDIM", "default"), ("Heun", "karras"), ("PNDM", "default")]
+)
+def test_the_record_holds_the_levels_that_are_plotted(sampler, schedule, model):
+    task = dataclasses.replace(TASK, sampler=sampler, schedule=schedule, steps=5)
+    info = paint(model, task)[1].info
+    plotted = visited_levels(sampler, schedule, 5, model.noise_schedule)
+    for name, column in (("timesteps", plotted.t), ("alpha", plotted.alpha), ("sigma", plotted.sigma),
+                         ("snr", plotted.snr), ("log_snr", plotted.log_snr)):  # fmt: skip
+        np.testing.assert_allclose(info[name], column, rtol=1e-6, atol=1e-9)
+
+
+def test_the_record_is_json_and_repeats_the_picture(model):
+    task = ClassConditional(
+        prompt="red", class_name="cat", class_scale=2.0, steps=3, seed=5, width=192, height=128, model="tiny"
+    )
+    result = paint(model, task)[1]
+    info = json.loads(json.dumps(result.info, allow_nan=False))
+    promised = (
+        "seed seeds sampler schedule steps guidance_scale model model_hash width height timesteps snr seconds"
+    )
+    assert set(info) >= {*promised.split(), "versions", "device", "dtype", "words_cut"}
+    assert set(info["versions"]) >= {"torch", "diffusers", "epsilon_studio"}
+    assert info["model_hash"] == model.hash
+    assert len(info["guidance_norm"]) == len(info["snr"]) == 3
+    again = Task.from_json(json.dumps({name: info[name] for name in ("kind", *task.scalars())}))
+    assert again == task
+    assert apart(paint(model, again)[1].images[0], result.images[0]) == 0
+
+
+def test_an_empty_prompt_costs_one_network_pass(model):
+    seen = []
+    handle = model.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[0]))
+    try:
+        paint(model, dataclasses.replace(TASK, prompt=""))
+        paint(model, TASK)
+        paint(model, dataclasses.replace(TASK, guidance_scale=1.0))
+    finally:
+        handle.remove()
+    assert seen == [1] * 4 + [2] * 4 + [1] * 4
+
+
+def test_closing_stops_at_once_and_frees_everything(model):
+    decoded = []
+    handle = model.autoencoder.decoder.register_forward_pre_hook(lambda *_: decoded.append(1))
+    events = generate(model, TASK)
+    step = next(events)
+    assert isinstance(step, Step)
+    kept = weakref.ref(step.latents)
+    del step
+    events.close()
+    handle.remove()
+    assert not decoded
+    assert kept() is None
+    assert list(events) == []
+
+
+def test_time_that_the_caller_takes_is_not_counted(model):
+    import time
+
+    begun = time.perf_counter()
+    for event in generate(model, TASK):
+        if isinstance(event, Step):
+            time.sleep(0.05)
+    assert isinstance(event, Result)
+    assert event.info["seconds"] <= time.perf_counter() - begun - 4 * 0.05 + 0.01
+
+
+def test_what_is_not_a_number_is_never_a_picture(model):
+    class Broken(torch.nn.Module):
+        config = model.unet.config
+
+        def forward(self, x, *_, **__):
+            return (x * float("nan"),)
+
+    broken = dataclasses.replace(model, unet=Broken())
+    with pytest.raises(
+        GenerationError, match=r"stopped being numbers after step 1 of 4 \(computed in float32\)"
+    ):
+        paint(broken, TASK)
+
+
+def test_a_decoder_that_breaks_is_noticed_too(model):
+    class Broken:
+        def __getattr__(self, name):
+            return getattr(model.autoencoder, name)
+
+        def decode(self, latents):
+            answer = model.autoencoder.decode(latents)
+            answer.sample[0, 0, 0, 0] = float("nan")
+            return answer
+
+    with pytest.raises(GenerationError, match="in the decoder"):
+        paint(dataclasses.replace(model, autoencoder=Broken()), TASK)
+
+
+def test_words_that_were_cut_are_counted(model):
+    assert paint(model, dataclasses.replace(TASK, prompt="cat " * 250, steps=1))[1].info["words_cut"] == 10

@@ -1,0 +1,156 @@
+"""Recipes in pictures: written whole, read back exactly, and understood by an independent reader."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from modules import metadata
+from modules.metadata import from_infotext, infotext, read, write_png
+from modules.tasks import ClassConditional, Task, TextToImage
+
+TASK = ClassConditional(
+    prompt='a "red" apple, (shiny: 1.2)\non a table', negative_prompt="blue, dull", class_name="cat face",
+    seed=7, batch_size=2, steps=12, guidance_scale=4.5, class_scale=2.5, width=192, height=320,
+)  # fmt: skip
+
+
+def info_of(task: Task) -> dict:
+    """The part of a Result's info that recipes need."""
+    seeds = [task.seed + i for i in range(task.batch_size)]
+    return {
+        "kind": task.kind, **task.scalars(), "seeds": seeds, "model_hash": "0123456789", "snr": [0.5],
+        "versions": {"epsilon_studio": "0.1.0"},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+
+
+def test_the_first_picture_of_a_batch_restores_the_whole_task(picture, tmp_path):
+    write_png(picture, tmp_path / "a.png", info_of(TASK))
+    with Image.open(tmp_path / "a.png") as saved:
+        recipe = read(saved)
+        assert np.array_equal(np.asarray(saved), np.asarray(picture))
+    assert recipe.task == TASK
+    assert recipe.unread == ()
+    assert recipe.info["snr"] == [0.5]
+
+
+def test_a_later_picture_restores_itself_alone(picture, tmp_path):
+    write_png(picture, tmp_path / "b.png", info_of(TASK), index=1)
+    with Image.open(tmp_path / "b.png") as saved:
+        task = read(saved).task
+    assert task is not None
+    assert (task.seed, task.batch_size) == (8, 1)
+
+
+@given(st.text(max_size=300), st.text(max_size=100))
+def test_any_words_survive(tmp_path, prompt, negative):
+    task = TextToImage(prompt=prompt, negative_prompt=negative, seed=2**63 - 1)
+    write_png(Image.new("RGB", (1, 1)), tmp_path / "c.png", info_of(task))
+    with Image.open(tmp_path / "c.png") as saved:
+        assert read(saved).task == task
+
+
+def test_infotext_reads_as_a1111_writes_it():
+    lines = infotext(info_of(TASK)).split("\n")
+    assert lines[:3] == ['a "red" apple, (shiny: 1.2)', "on a table", "Negative prompt: blue, dull"]
+    assert lines[3].startswith(
+        "Steps: 12, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.5, Seed: 7, Size: 192x320, "
+        "Model hash: 0123456789, Model: pocket"
+    )
+    assert len(lines) == 4
+
+
+def test_an_independent_reader_understands_it(picture, tmp_path):
+    from sd_parsers import ParserManager
+
+    write_png(picture, tmp_path / "d.png", info_of(TASK))
+    found = ParserManager().parse(tmp_path / "d.png")
+    assert found is not None
+    assert found.prompts[0].value == TASK.prompt
+    assert found.negative_prompts[0].value == TASK.negative_prompt
+    assert found.samplers[0].name == "DPM++ 2M"
+    assert found.samplers[0].parameters["seed"] in (7, "7")
+    assert found.samplers[0].parameters["steps"] in (12, "12")
+
+
+def test_infotext_alone_gives_the_settings_back():
+    one = ClassConditional(**{**TASK.scalars(), "batch_size": 1})
+    recipe = from_infotext(infotext(info_of(one)))
+    assert recipe.task == one
+    assert recipe.unread == ()
+
+
+def test_a_picture_of_a1111_lists_what_has_no_place_here():
+    recipe = from_infotext(
+        "masterpiece, a cat\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, "
+        "Schedule type: SGM Uniform, CFG scale: 7, Seed: 123, Size: 512x768, Model: dream, Clip skip: 2, "
+        'Lora hashes: "a: 1, b: 2", Steps2: x'
+    )
+    assert recipe.task == TextToImage(
+        prompt="masterpiece, a cat", negative_prompt="blurry", steps=20, sampler="DPM++ 2M",
+        schedule="trailing", guidance_scale=7.0, seed=123, width=512, height=768, model="dream",
+    )  # fmt: skip
+    assert recipe.unread == ("Clip skip", "Lora hashes", "Steps2")
+
+
+def test_values_out_of_limits_are_left_out_and_listed():
+    recipe = from_infotext("cat\nSteps: 9999, Sampler: DDIM, CFG scale: 7, Seed: 1, Size: 500x512, Model: x")
+    assert recipe.task is not None
+    assert (recipe.task.steps, recipe.task.width, recipe.task.height) == (20, 256, 512)
+    assert any("steps is 9999" in line for line in recipe.unread)
+    assert any("width is 500" in line for line in recipe.unread)
+
+
+@given(st.text(max_size=400))
+def test_any_infotext_is_read_without_harm(source):
+    recipe = from_infotext(source)
+    assert recipe.task is None or isinstance(recipe.task, Task)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    ["", "{", "[]", "null", '"text"', '{"kind": "x"}', '{"kind": "text_to_image"}',
+     '{"kind": [], "seeds": [1]}',
+     '{"kind": "text_to_image", "seeds": 3}', '{"kind": "text_to_image", "seeds": [], "index": 5}',
+     '{"kind": "text_to_image", "seeds": ["x", "y"], "index": 1}', "[" * 100_000],
+)  # fmt: skip
+def test_a_damaged_recipe_does_no_harm(damaged, tmp_path):
+    chunks = PngInfo()
+    chunks.add_itxt(metadata.RECIPE_CHUNK, damaged)
+    Image.new("RGB", (1, 1)).save(tmp_path / "e.png", pnginfo=chunks)
+    with Image.open(tmp_path / "e.png") as saved:
+        recipe = read(saved)
+    assert recipe.task is None or recipe.task == TextToImage()
+
+
+def test_a_picture_without_a_recipe_has_none(picture):
+    assert read(picture) == metadata.Recipe()
+
+
+@pytest.mark.parametrize("step", ["save", "fsync", "replace"])
+def test_a_write_that_fails_leaves_nothing_behind(step, picture, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("the disk is full")
+
+    owner = {"save": Image.Image, "fsync": os, "replace": os}[step]
+    monkeypatch.setattr(owner, step, fail)
+    with pytest.raises(OSError, match="disk is full"):
+        write_png(picture, tmp_path / "f.png", info_of(TASK))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_our_chunk_is_plain_json(picture, tmp_path):
+    write_png(picture, tmp_path / "g.png", info_of(TASK), index=1)
+    with Image.open(tmp_path / "g.png") as saved:
+        saved.load()
+        assert json.loads(saved.text["epsilon_studio"]) == info_of(TASK) | {"index": 1}
