@@ -113,7 +113,7 @@ def mannequin(joints: dict, hair: bool = False) -> list[Body]:
     hips = [joints[f"{side}_hip"] * 0.6 + joints[f"{other}_hip"] * 0.4 + 0.03 * up
             for side, other in (("right", "left"), ("left", "right"))]
     corners = (waist - 0.035 * across, waist + 0.035 * across, chest + 0.075 * across, chest - 0.075 * across)
-    trunk = [Cushion(np.stack(corners), 0.132, 1), RoundCone(*hips, 0.142, 0.142, 2),
+    trunk = [Cushion(np.stack(corners), 0.132, 1), RoundCone(hips[0], hips[1], 0.142, 0.142, 2),
              RoundCone(joints["neck"] - 0.02 * up, joints["head"], 0.066, 0.062, 0)]
     return [*trunk, *_head(joints, hair), *_limbs(joints, "right"), *_limbs(joints, "left")]
 

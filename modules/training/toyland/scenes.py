@@ -167,7 +167,7 @@ def _find_room(rng, staged, thing) -> bool:
     taken = [(t.where[0], t.where[2], t.foot) for t in staged.things if t.name != "figure"]
     if staged.joints:
         taken += [(x, z, body.ra + 0.02) for body in staged.bodies if isinstance(body, RoundCone)
-                  and min(body.a[1], body.b[1]) < PROPS[thing.name].height * thing.radius + 0.1
+                  and min(body.a[1], body.b[1]) < PROPS[thing.name].height * thing.radius + 0.4
                   for x, _, z in (body.a, (body.a + body.b) / 2, body.b)]
     reach = 0.95 if staged.joints else 0.25 + 0.32 * len(taken) ** 0.3
     for _ in range(40):
