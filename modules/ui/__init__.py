@@ -42,4 +42,5 @@ def launch_options(settings: Any) -> dict[str, Any]:
         "share": settings.share,
         "auth": settings.auth,
         "quiet": True,
+        "_frontend": False,  # else gradio knocks at its own door and gives up where that takes 3 seconds
     }

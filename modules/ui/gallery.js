@@ -120,6 +120,11 @@ const receive = () => {
   const message = props.value;
   if (!message || typeof message !== "object") return;
   const { phase, text = "" } = message;
+  if (phase === "note") {
+    say(text, "note");
+    announce(text);
+    return;
+  }
   if (phase === "waiting" || phase === "running") {
     if (message.run === state.over) return; // a late step of a run that was stopped
     state.current = message.run;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,14 @@ def stopped() -> dict[str, Any]:
     return {"phase": "stopped", "text": "Stopped. Nothing was decoded or saved."}
 
 
+def note(text: str) -> dict[str, Any]:
+    """A sentence under the frame that changes nothing else; the mark makes two equal notes two messages."""
+    return {"phase": "note", "text": text, "mark": secrets.token_hex(4)}
+
+
 def refused(sentence: str) -> dict[str, Any]:
     """The request cannot be served, and why."""
-    return {"phase": "refused", "text": sentence}
+    return {"phase": "refused", "text": sentence, "mark": secrets.token_hex(4)}
 
 
 def data_url(image: Image.Image) -> str:

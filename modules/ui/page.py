@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from html import escape
 from typing import Any
 
 from modules.tasks import TextToImage
-from modules.ui import gallery, runs, snr_panel, theme
+from modules.ui import gallery, recipes, runs, snr_panel, theme
 from modules.ui.forms import Form, Maker
 from modules.ui.tabs import class_conditional, text_to_image
 from modules.ui.toolkit import gr, on_gpu
@@ -87,6 +87,12 @@ class Page:
                     min_width=120,
                 )
                 self.dice = gr.Button("New each time", elem_id="dice", min_width=110, scale=0)
+            self.restore = gr.UploadButton(
+                "Settings from a picture…",
+                elem_id="restore",
+                file_types=[".png", ".jpg", ".jpeg", ".webp"],
+                type="filepath",
+            )
             titles = [(card.title, name) for name, card in cards.items()]
             model = make.choice("model", "Model", titles, visible=len(cards) > 1)
         self.more: dict[str, Any] = {
@@ -161,26 +167,45 @@ class Page:
 
     def _wire_recipes(self) -> None:
         self.dice.click(None, None, self.more["seed"], js="() => ''", api_visibility="private")
-        fields = {part: None for form in self.forms.values() for part in form.fields.values()}
+        parts = {part: None for form in self.forms.values() for part in form.fields.values()}
 
         def reuse(event: gr.EventData) -> dict[Any, Any]:
             recipe = json.loads(event._data["recipe"])
-            form = self.forms.get(recipe.get("kind"))
-            if form is None or not event._data["all"]:
+            if not event._data["all"]:
                 return {self.more["seed"]: str(recipe["seed"])}
-            updates = {self.chooser: gr.Tabs(selected=recipe["kind"])} | form.filled(recipe)
-            spacings = self.engine.spacings(recipe["sampler"])
-            updates[self.panel.schedule] = gr.update(choices=spacings, value=recipe["schedule"])
-            return updates
+            updates, left = self._filled(recipe["kind"], recipe)
+            return updates | ({self.gallery: gallery.note(left_out("", left))} if left else {})
 
-        self.gallery.select(
-            reuse,
-            None,
-            [self.chooser, *fields],
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        def restore(path: str) -> dict[Any, Any]:
+            try:
+                task, unread = recipes.from_file(path)
+            except ValueError as refusal:
+                return {self.gallery: gallery.note(str(refusal))}
+            if task is None:
+                return {self.gallery: gallery.note("This picture does not say how it was made.")}
+            updates, left = self._filled(task.kind, task.scalars())
+            told = left_out("The settings of that picture are in the controls now.", [*unread, *left])
+            return updates | {self.gallery: gallery.note(told)}
+
+        heard: list[tuple[Any, Callable[..., Any], Any]] = [
+            (self.gallery.select, reuse, None),
+            (self.restore.upload, restore, self.restore),
+        ]
+        for event, answer, source in heard:
+            event(
+                answer,
+                source,
+                [self.gallery, self.chooser, *parts],
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
+
+    def _filled(self, kind: str, values: Mapping[str, Any]) -> tuple[dict[Any, Any], list[str]]:
+        """Updates that bring the recipe's tab and values onto the page, and what was left out."""
+        name = kind if kind in self.forms else next(iter(self.forms))
+        updates, left = recipes.fill(self.engine, self.forms[name], values)
+        return {self.chooser: gr.Tabs(selected=name)} | updates, left
 
     def _wire_opening(self, blocks: gr.Blocks) -> None:
         panel = self.panel
@@ -206,6 +231,11 @@ class Page:
             concurrency_limit=None,
             api_visibility="private",
         )
+
+
+def left_out(told: str, left: list[str]) -> str:
+    """What was told, and what could not be restored."""
+    return f"{told} Left out: {'; '.join(left)}.".strip() if left else told
 
 
 def status_line(ready: bool, sentence: str) -> str:

@@ -5,6 +5,17 @@
     if (button) button.click();
     return Boolean(button);
   };
+  // A picture dropped anywhere gives its settings, as if it were chosen with the button.
+  document.addEventListener("dragover", (event) => {
+    if ([...event.dataTransfer.types].includes("Files")) event.preventDefault();
+  });
+  document.addEventListener("drop", (event) => {
+    const input = document.querySelector("input[type=file]");
+    if (!event.dataTransfer.files.length || !input) return;
+    event.preventDefault();
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && press("button.generate")) event.preventDefault();
     if (event.key === "Escape") press("button.cancel");

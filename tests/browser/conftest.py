@@ -21,6 +21,7 @@ QUIET = [
     "--disable-sync",
     "--disable-default-apps",
 ]
+PATIENCE = 600_000  # milliseconds: only a page that hangs ever meets it, however busy the machine
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
 
 
@@ -32,7 +33,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET, timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -67,7 +68,7 @@ def visit(chromium, address):
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", **how
         )
         contexts.append(context)
-        context.set_default_timeout(120_000)  # for machines that do other work too; nothing here waits for it
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("request", watch)
         page.on("pageerror", lambda error: troubles.append(str(error)))

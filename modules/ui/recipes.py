@@ -1,0 +1,58 @@
+"""A recipe goes back into the form: from a picture on the page, or from the file of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from modules import images, metadata
+from modules.tasks import Task
+from modules.ui.forms import Form
+
+SPOKEN = {"schedule": "spacing", "batch_size": "number of pictures", "class_name": "class"}
+
+
+def from_file(path: str | Path) -> tuple[Task | None, list[str]]:
+    """The Task that a picture's file says it was made by, and what of it could not be read.
+
+    PictureError, in words, if the file is no picture.
+    """
+    images.open_picture(path)
+    with Image.open(path, formats=images.FORMATS) as picture:
+        recipe = metadata.read(picture)
+    return recipe.task, list(recipe.unread)
+
+
+def fill(engine: Any, form: Form, values: Mapping[str, Any]) -> tuple[dict[Any, Any], list[str]]:
+    """Updates for the form's components, and a phrase for each value that this studio cannot take."""
+    taken = {name: value for name, value in values.items() if name in form.fields}
+    left = []
+    for name, value in list(taken.items()):
+        if why := _why_not(engine, form, name, value, taken):
+            left.append(f"{SPOKEN.get(name, name)} {value} ({why})")
+            del taken[name]
+    updates = form.filled(taken)
+    if "schedule" in taken and "schedule" in form.fields:
+        choices = engine.spacings(values["sampler"])
+        updates[form.fields["schedule"]] |= {"choices": choices}
+    return updates, left
+
+
+def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str, Any]) -> str:
+    if name == "model":
+        return "" if value in engine.catalog else "not here"
+    if name == "sampler":
+        return "" if value in engine.samplers() else "unknown here"
+    if name == "schedule":
+        known = taken.get("sampler") in engine.samplers()
+        return "" if known and value in engine.spacings(taken["sampler"]) else "not with this sampler"
+    if name == "class_name":
+        return "" if value in engine.classes(engine.default_model) else "unknown here"
+    if "limits" not in form.kind.__dataclass_fields__[name].metadata or name == "seed":
+        return ""
+    allowed = engine.limits(form.kind, name)
+    fits = allowed.minimum <= value <= allowed.maximum
+    return "" if fits else f"here {allowed.minimum:g} to {allowed.maximum:g}"
