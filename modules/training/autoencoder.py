@@ -1,10 +1,10 @@
 """The autoencoder of Pocket: 256-pixel pictures to 16x16x8 latents of unit variance, and back.
 
-    python -m modules.training.autoencoder --data DATA --steps 3000
+    python -m modules.training.autoencoder --steps 1400
 
-The network is diffusers' `AutoencoderDC` (Chen et al. 2024, arXiv:2410.10733) at a twentieth of its usual size.
-Beside the pixels it is asked that the decoder follow a flip or a halving of the latents (Kouzelis et al. 2025,
-arXiv:2502.09509), which makes the latent space smoother and so easier to diffuse in.
+The network is diffusers' `AutoencoderDC` (Chen et al. 2024, arXiv:2410.10733), much smaller than usual.
+Beside the pixels it is asked that the decoder follow a flip or a halving of the latents (Kouzelis et al.
+2025, arXiv:2502.09509), which makes the latent space smoother and so easier to diffuse in.
 """
 
 import argparse
@@ -48,7 +48,9 @@ class Pictures:
         rows = json.loads((data / "icons.json").read_text())
         order = {code: i for i, code in enumerate(dict.fromkeys(row["code"] for row in rows))}
         held = np.array([order[row["code"]] % HELD_OUT_EVERY == 0 for row in rows])
-        self.by_style = {s: [i for i, r in enumerate(rows) if r["style"] == s and not held[i]] for s in STYLE_WEIGHTS}
+        self.by_style = {
+            s: [i for i, r in enumerate(rows) if r["style"] == s and not held[i]] for s in STYLE_WEIGHTS
+        }
         self.held_out = [i for i, r in enumerate(rows) if r["style"] == "3d" and held[i]]
         scenes = data / "scenes" / "rgb.npy"
         self.scenes = np.load(scenes, mmap_mode="r") if scenes.exists() else None
@@ -89,7 +91,7 @@ class Pictures:
         return picture[top : top + self.size, left : left + self.size].astype(np.float32)
 
     def batch(self, n: int) -> torch.Tensor:
-        """Draw n pictures, (n, 3, size, size) float32 in -1..1, flipped and with their channels shuffled at random."""
+        """Draw n pictures, (n, 3, size, size) float32 in -1..1, some flipped, some with channels shuffled."""
         out = np.empty((n, self.size, self.size, 3), np.float32)
         for i in range(n):
             picture = self.scene() if self.scenes is not None and self.rng.random() < 0.18 else self.icon()
@@ -148,7 +150,9 @@ def train(data: Path, run: Path, steps: int, batch_size: int, size: int, peak: f
     torch.manual_seed(seed)
     network = AutoencoderDC(**CONFIG).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+    )
     first = 0
     if state := load_state(run / "autoencoder.pt"):
         network.load_state_dict(state["network"])
@@ -173,18 +177,37 @@ def train(data: Path, run: Path, steps: int, batch_size: int, size: int, peak: f
         update_average(average, network, min(0.998, (step + 1) / (step + 10)))
         running = loss.item() if step == first else 0.98 * running + 0.02 * loss.item()
         if (step + 1) % 50 == 0:
-            print(f"step {step + 1} loss {running:.4f} {(time.time() - started) / (step + 1 - first):.3f} s/step", flush=True)
+            pace = (time.time() - started) / (step + 1 - first)
+            print(
+                f"step {step + 1} loss {running:.4f} {pace:.3f} s/step",
+                flush=True,
+            )
         if (step + 1) % 250 == 0 or step + 1 == steps:
-            print(f"step {step + 1} PSNR {psnr(average, judged):.2f} dB on {len(judged)} held-out 3D icons", flush=True)
+            print(
+                f"step {step + 1} PSNR {psnr(average, judged):.2f} dB on {len(judged)} held-out 3D icons",
+                flush=True,
+            )
         if time.time() - saved > 300 or step + 1 == steps:
-            save_state(run / "autoencoder.pt", {"network": network.state_dict(), "average": average.state_dict(),
-                                                "optimizer": optimizer.state_dict(), "step": step + 1, "size": size})
+            save_state(
+                run / "autoencoder.pt",
+                {
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step + 1,
+                    "size": size,
+                },
+            )
             saved = time.time()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder made by `python -m modules.training.toyland`")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("runs/toyland"), help="made by modules.training.toyland"
+    )
     parser.add_argument("--run", type=Path, default=Path("runs/pocket"), help="folder of the training state")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch-size", type=int, default=24)

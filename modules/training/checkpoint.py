@@ -1,4 +1,4 @@
-"""Training state on disk: written whole or not at all, so that a killed run loses minutes and never the file."""
+"""Training state is written whole or not at all here, so that a killed run loses minutes, never the file."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
 @torch.no_grad()
 def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    """Move the exponential moving average of the weights one step: average = decay * average + (1 - decay) * network."""
+    """Move the weights' moving average one step: average = decay * average + (1 - decay) * network."""
     ours = [p for p in average.parameters() if p.is_floating_point()]
     theirs = [p for p in network.parameters() if p.is_floating_point()]
     torch._foreach_lerp_(ours, theirs, 1 - decay)

