@@ -114,7 +114,7 @@ class StockAutoencoder(torch.nn.Module):
         depth = round(math.log2(model.factor)) + 1
         scaling = model.autoencoder.config.scaling_factor
         self.config = SimpleNamespace(block_out_channels=(0,) * depth, scaling_factor=scaling)
-        self.dtype = model.autoencoder.dtype
+        self.dtype, self.device = model.autoencoder.dtype, model.device
 
     def decode(self, latents: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
         """Latents to pictures, in a tuple."""
@@ -155,7 +155,7 @@ def stock_pipeline(model: LatentModel, task: Task) -> Callable[[], Any]:
         words, no_words = conditions.weighted[0][0].states, conditions.base.states
         generators = [torch.Generator().manual_seed(task.seed + i) for i in range(each)]
         start = noise(generators, model.latent_shape(task.width, task.height))
-        return pipeline(
+        answer: Any = pipeline(
             prompt_embeds=words.expand(each, -1, -1).to(model.dtype),
             negative_prompt_embeds=no_words.expand(each, -1, -1).to(model.dtype),
             latents=start.to(model.device, model.dtype),
@@ -163,7 +163,8 @@ def stock_pipeline(model: LatentModel, task: Task) -> Callable[[], Any]:
             guidance_scale=task.guidance_scale,
             width=task.width,
             height=task.height,
-        ).images
+        )
+        return answer.images
 
     return run
 
@@ -222,7 +223,7 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
         "size": [card.width, card.height], "sampler": "DPM++ 2M", "schedule": "karras", "rows": rows,
         "import_seconds": IMPORTED - BEGUN, "resident_megabytes": resident_megabytes(),
         "stock": "StableDiffusionPipeline, same networks, prompt_embeds, same noise",
-        "processor": processor(), "versions": versions(),
+        "processor": processor(), "versions": dict(versions()),
     }  # fmt: skip
 
 
@@ -275,7 +276,9 @@ def processor() -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table, and write the record where asked."""
-    parser = argparse.ArgumentParser(prog="python -m modules.bench", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m modules.bench", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--model", default="pocket", help="a model of the catalogue, or a folder")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=20)

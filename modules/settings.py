@@ -238,8 +238,9 @@ def _where(asked: argparse.Namespace, environ: Mapping[str, str]) -> str:
 def _output_dir(asked: str | None, *, public: bool) -> tuple[Path, tuple[str, ...]]:
     """Beside app.py, where people look; in a temporary folder if that is read-only or strangers paint."""
     temporary = Path(tempfile.gettempdir()) / "epsilon-studio"
-    if asked:
-        return Path(asked).expanduser().resolve(), ()
+    if asked:  # strangers' pictures are swept by age, so they get a folder that holds nothing else
+        folder = Path(asked).expanduser().resolve()
+        return (folder / "public" if public else folder), ()
     if public:
         return temporary, ()
     if os.access(HOME, os.W_OK):

@@ -102,5 +102,5 @@ def test_help_shows_every_flag(capsys):
 
 def test_outputs_go_where_they_are_sent(tmp_path):
     assert settings("--outputs", str(tmp_path)).output_dir == tmp_path
-    assert settings("--public", "--outputs", str(tmp_path)).output_dir == tmp_path
+    assert settings("--public", "--outputs", str(tmp_path)).output_dir == tmp_path / "public"
     assert "epsilon-studio" in str(settings("--public").output_dir)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import platform
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -80,7 +81,8 @@ def noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Te
     return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
 
 
-def versions() -> dict[str, str]:
+@functools.cache
+def versions() -> Mapping[str, str]:
     """The versions of what can change a picture."""
     libraries = {name: version(name) for name in ("torch", "diffusers", "transformers")}
     return {"epsilon_studio": modules.__version__, **libraries, "python": platform.python_version()}
@@ -143,5 +145,5 @@ def _info(
         "device": str(model.device),
         "dtype": _name(model.dtype),
         "threads": torch.get_num_threads(),
-        "versions": versions(),
+        "versions": dict(versions()),
     }

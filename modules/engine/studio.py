@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import threading
 import time
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from modules.models.latent import LatentModel
 
 PREVIEW_SIDE = 256
+SAVED_NAME = re.compile(r"\d{8}-\d{6}-\d+-[0-9a-f]{8}\.png")
 
 
 class Engine:
@@ -223,12 +225,10 @@ class Engine:
         if self.settings.keep_seconds is None or not folder.is_dir():
             return
         oldest = time.time() - self.settings.keep_seconds
-        for path in folder.glob("*.png"):
-            try:
-                if path.stat().st_mtime < oldest:
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another job may have swept it
+                if SAVED_NAME.fullmatch(path.name) and path.stat().st_mtime < oldest:
                     path.unlink()
-            except FileNotFoundError:  # another job swept it
-                pass
 
 
 def what_runs_where(model: LatentModel) -> str:

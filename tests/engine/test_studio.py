@@ -231,12 +231,16 @@ def test_strangers_pictures_are_swept_and_ones_own_are_kept(engine, tmp_path):
     private = Engine(dataclasses.replace(engine.settings, output_dir=tmp_path))
     old, young = private.save(result)[0], private.save(result)[0]
     hour_ago = time.time() - 3600
-    os.utime(old, (hour_ago, hour_ago))
+    own = tmp_path / "holiday.png"
+    own.write_bytes(b"not ours to delete")
+    for path in (old, own):
+        os.utime(path, (hour_ago, hour_ago))
     private.save(result)
     assert old.exists()
     public.save(result)
     assert not old.exists()
     assert young.exists()
+    assert own.exists()
 
 
 def test_offline_is_told_to_the_hub_client(tiny_folder, monkeypatch):
