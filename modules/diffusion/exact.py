@@ -94,3 +94,14 @@ def denoiser(world: World, noise_schedule: NoiseSchedule = STABLE_DIFFUSION) -> 
     """The best possible network for this world, in the form that ``sampling.sample`` takes."""
     predict = network(world, noise_schedule)
     return lambda x, t: Prediction(predict(x, t))
+
+
+def consistency_denoiser(world: Gaussian, noise_schedule: NoiseSchedule = STABLE_DIFFUSION) -> Denoiser:
+    """The best possible consistency-distilled network: it answers with the path's end, not a mean."""
+
+    def predict(x: torch.Tensor, t: float) -> Prediction:
+        alpha, sigma = noise_schedule.level_at(t)
+        end = world.end_of_path(x, alpha, sigma)
+        return Prediction(from_x0(noise_schedule.prediction_type, end, x, alpha, sigma))
+
+    return predict

@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from modules.diffusion.noise import NoiseSchedule
+from modules.diffusion.parameterization import from_x0, to_x0
+
 Condition = TypeVar("Condition")
 Network = Callable[[torch.Tensor, float, list[Any]], torch.Tensor]
 Term = tuple[Any, float]
@@ -95,3 +98,26 @@ def rescaled(
     axes = tuple(range(1, value.ndim))
     factor = mean.std(dim=axes, keepdim=True) / value.std(dim=axes, keepdim=True)
     return value * (rescale * factor + 1 - rescale)
+
+
+def classifier_guided(
+    denoise: Denoiser,
+    gradient: Callable[[torch.Tensor, float], torch.Tensor],
+    scale: float,
+    noise_schedule: NoiseSchedule,
+) -> Denoiser:
+    """A denoiser pushed towards what a classifier of noisy samples likes (Dhariwal and Nichol 2021, eq. 14).
+
+    ``gradient(x, t)``: of log p(y given x_t) with respect to x_t. In eps: ``eps - scale * sigma * gradient``,
+    which holds for every prediction type, since it moves x_0 by ``scale * sigma**2 / alpha * gradient``.
+    """
+    kind = noise_schedule.prediction_type
+
+    def pushed(x: torch.Tensor, t: float) -> Prediction:
+        alpha, sigma = noise_schedule.level_at(t)
+        said, push = denoise(x, t), scale * gradient(x, t)
+        x0 = to_x0(kind, said.value, x, alpha, sigma) + sigma**2 / alpha * push
+        norm = (said.norm**2 + float((sigma * push).square().mean())) ** 0.5
+        return Prediction(from_x0(kind, x0, x, alpha, sigma), norm)
+
+    return pushed

@@ -87,6 +87,10 @@ class Levels:
         """Natural logarithm of the power signal-to-noise ratio."""
         return 2 * np.log(self.alpha / self.sigma)
 
+    def at(self, index: int) -> tuple[float, float, float]:
+        """(t, alpha, sigma) of one entry, as plain numbers."""
+        return float(self.t[index]), float(self.alpha[index]), float(self.sigma[index])
+
     def __len__(self) -> int:
         return len(self.t)
 
@@ -162,6 +166,16 @@ class NoiseSchedule:
         values[-1] = min(SMALLEST_ALPHAS_CUMPROD, values[-2] / 2)
         return NoiseSchedule(values, self.prediction_type)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NoiseSchedule) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @cached_property
+    def _identity(self) -> tuple[bytes, str]:
+        return self.alphas_cumprod.tobytes(), self.prediction_type
+
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
 
@@ -178,9 +192,11 @@ class NoiseSchedule:
     def timestep_of(self, ratio: Array) -> Array:
         """The fractional timesteps at which sigma / alpha has these values, log-linear between grid points.
 
-        Values beyond the grid give its first or last timestep.
+        Values beyond the grid give its first or last timestep, values within a thousandth of a timestep that
+        one.
         """
-        return np.interp(np.log(ratio), self.log_ratio, np.arange(len(self)))
+        t = np.interp(np.log(ratio), self.log_ratio, np.arange(len(self)))
+        return np.where(abs(t - np.rint(t)) < 1e-3, np.rint(t), t)
 
     def level_at(self, t: float) -> tuple[float, float]:
         """(alpha, sigma) at a timestep, which may be fractional; the inverse of ``timestep_of``."""

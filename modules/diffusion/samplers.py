@@ -77,17 +77,15 @@ class Spacing:
 
     note: str
     config: Mapping[str, Any] = field(default_factory=dict)
-    on_grid: bool = False
     zero_terminal_snr: bool = False
     table: tuple[float, ...] = ()
 
 
 SPACINGS: dict[str, Spacing] = {
-    "default": Spacing(note="Even in timesteps, as the sampler's authors chose.", on_grid=True),
+    "default": Spacing(note="Even in timesteps, as the sampler's authors chose."),
     "trailing": Spacing(
         note="Even in timesteps, from the very last one (SGM uniform).",
         config={"timestep_spacing": "trailing"},
-        on_grid=True,
     ),
     "karras": Spacing(
         note="Even in sigma ** (1/7): dense where detail forms.", config={"use_karras_sigmas": True}

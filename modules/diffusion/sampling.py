@@ -51,17 +51,16 @@ def sample(
     a picture does not depend on its neighbours in the batch.
     """
     walk = scheduler.walk(steps, strength)
-    levels, heard, scales = walk.levels, walk.heard, walk.scales.tolist()
+    kind, scales = scheduler.noise_schedule.prediction_type, walk.scales.tolist()
     fresh_noise = {"generator": list(generators)} if generators and scheduler.sampler.stochastic else {}
     latents = start * scales[0]
     for index, timestep in enumerate(walk.timesteps):
-        t, alpha, sigma = (float(values[index]) for values in (levels.t, levels.alpha, levels.sigma))
+        t, alpha, sigma = walk.levels.at(index)
+        _, heard_alpha, heard_sigma = walk.heard.at(index)
         x = walk.scheduler.scale_model_input(latents, timestep)
         said = denoise(x, t)
-        x0 = to_x0(
-            scheduler.noise_schedule.prediction_type, said.value, x, heard.alpha[index], heard.sigma[index]
-        )
+        x0 = to_x0(kind, said.value, x, heard_alpha, heard_sigma)
         eps = from_x0("epsilon", x0, x, alpha, sigma)
         latents = walk.scheduler.step(eps, timestep, latents, return_dict=False, **fresh_noise)[0]
         snr = (alpha / sigma) ** 2
-        yield Step(index, len(levels), t, alpha, sigma, snr, latents / scales[index + 1], x0, said.norm)
+        yield Step(index, len(walk.levels), t, alpha, sigma, snr, latents / scales[index + 1], x0, said.norm)

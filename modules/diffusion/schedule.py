@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import copy
 import importlib
+import itertools
+import math
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -135,9 +138,7 @@ class Scheduler:
         ):  # always: a search by timestep fails where two round to the same
             scheduler.set_begin_index(begin)
         timesteps, ratios = list(scheduler.timesteps)[begin:], self.sampler.ratios(scheduler)[begin:]
-        told = scheduler.timesteps.double().numpy()[begin:]
-        if not self.spacing.on_grid:
-            told = self.noise_schedule.timestep_of(ratios)
+        told = self.noise_schedule.timestep_of(ratios)  # the scheduler's own are rounded in most spacings
         levels = Levels.from_ratio(told, ratios)
         heard = Levels.from_ratio(told, np.minimum(ratios, np.exp(self.noise_schedule.log_ratio[-1])))
         scales = np.append(1 / levels.alpha, 1.0) if self.sampler.exploding else np.ones(len(levels) + 1)
@@ -156,6 +157,8 @@ def make_scheduler(
 def prototype(sampler: Sampler, spacing: Spacing, noise_schedule: NoiseSchedule) -> Any:
     """The diffusers scheduler, configured to take eps, of which every run walks a copy."""
     grid = noise_schedule.with_zero_terminal_snr() if spacing.zero_terminal_snr else noise_schedule
+    import torch
+
     home, _, name = sampler.scheduler.rpartition(".")
     original = getattr(importlib.import_module(home), name)
     swift = importlib.import_module("modules.diffusion.corrected").Swift
@@ -165,7 +168,7 @@ def prototype(sampler: Sampler, spacing: Spacing, noise_schedule: NoiseSchedule)
     scheduler.register_to_config(
         num_train_timesteps=len(grid)
     )  # late: constructors walk that many steps at once
-    scheduler.alphas_cumprod = scheduler.alphas_cumprod.new_tensor(grid.alphas_cumprod).double()
+    scheduler.alphas_cumprod = torch.from_numpy(grid.alphas_cumprod.copy())
     return scheduler
 
 
@@ -183,8 +186,8 @@ def spread_steps(scheduler: Any, steps: int) -> None:
     if way is not None and steps in (1, length):
         way = "trailing"
     if way == "trailing":
-        hairs = length * (1 + np.finfo(float).eps * np.array([0, 1, -1, 2, -2, 3, -3]))
-        length = next(hair for hair in hairs if np.ceil(hair / (hair / steps)) == steps)
+        hairs = (length * (1 + count * sys.float_info.epsilon) for count in itertools.count())
+        length = next(hair for hair in hairs if math.ceil(hair / (hair / steps)) == steps)
     scheduler.register_to_config(timestep_spacing=way, num_train_timesteps=length)
 
 
