@@ -72,15 +72,24 @@ class Chunks:
                 self.names.add(path.name)
         return sum(map(len, self.latents))
 
-    def batch(self, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def batch(
+        self, n: int, rng: np.random.Generator, class_share: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw n pictures' latents, text and classes; a share of `class_share` is sure to have a class.
+
+        An early share of simple pictures is a curriculum: one thing alone is learned sooner than three.
+        """
         size = len(self.latents[0])
-        rows = [divmod(int(i), size) for i in rng.integers(0, size * len(self.latents), n)]
+        wanted = rng.random(n) < class_share
+        rows = []
+        while len(rows) < n:
+            c, i = divmod(int(rng.integers(0, size * len(self.latents))), size)
+            if not wanted[len(rows)] or self.classes[c][i] >= 0:
+                rows.append((c, i))
         latents = np.stack([self.latents[c][i] for c, i in rows]).astype(np.float32)
-        text = np.stack([self.text[c][i, rng.integers(self.text[c].shape[1])] for c, i in rows]).astype(
-            np.float32
-        )
+        text = np.stack([self.text[c][i, rng.integers(self.text[c].shape[1])] for c, i in rows])
         classes = np.array([self.classes[c][i] for c, i in rows], np.int64)
-        return torch.from_numpy(latents), torch.from_numpy(text), torch.from_numpy(classes)
+        return torch.from_numpy(latents), torch.from_numpy(text.astype(np.float32)), torch.from_numpy(classes)
 
 
 def drop_conditions(text: torch.Tensor, classes: torch.Tensor, empty: torch.Tensor, rng: np.random.Generator):
@@ -106,7 +115,15 @@ def min_snr_weight(alphas_cumprod: torch.Tensor, gamma: float = 5.0) -> torch.Te
 
 
 def train(
-    run: Path, steps: int, batch_size: int, peak: float, decay: float, seed: int = 0, **changes: Any
+    run: Path,
+    steps: int,
+    batch_size: int,
+    peak: float,
+    decay: float,
+    *,
+    class_share: float = 0.0,
+    seed: int = 0,
+    **changes: Any,
 ) -> None:
     """Train until `steps`, going on from `run/denoiser.pt` where it exists; `changes` go into the config.
 
@@ -159,7 +176,7 @@ def train(
         # Every step has its own generators, so that a resumed run draws what an uninterrupted one would.
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        latents, text, classes = chunks.batch(batch_size, rng)
+        latents, text, classes = chunks.batch(batch_size, rng, class_share)
         text, classes = drop_conditions(text, classes, empty, rng)
         timesteps = torch.randint(0, len(alphas_cumprod), (batch_size,), generator=generator)
         noise = torch.randn(latents.shape, generator=generator)
@@ -202,9 +219,12 @@ def main() -> None:
     parser.add_argument(
         "--decay", type=float, default=0.3, help="share of the steps in which the learning rate falls"
     )
+    parser.add_argument("--class-share", type=float, default=0.0, help="at least this share has a class")
     args = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    train(args.run, args.steps, args.batch_size, args.learning_rate, args.decay)
+    train(
+        args.run, args.steps, args.batch_size, args.learning_rate, args.decay, class_share=args.class_share
+    )
 
 
 if __name__ == "__main__":
