@@ -1,4 +1,4 @@
-"""The scores of the shipped family: JSON on stdout and contact sheets, from assets/pocket and the judge.
+"""Pocket is scored here: JSON on stdout and contact sheets, from the shipped weights.
 
 python -m modules.training.evaluate --model assets/pocket --run RUN --out assets/scores [--quick]
 """
@@ -8,6 +8,7 @@ import itertools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,67 +78,61 @@ def contact_sheet(
     return sheet
 
 
-def evaluate(model: LatentModel, run: Path, out: Path, quick: bool) -> dict:
+def share(right: list[bool]) -> dict[str, float | int]:
+    """How many of a list are right, as it goes into the scores."""
+    return {"right": round(sum(right) / len(right), 3), "pictures": len(right)}
+
+
+def evaluate(model: LatentModel, run: Path, out: Path, quick: bool) -> dict[str, Any]:
+    """Score a model; write scores.json and, unless `quick`, contact sheets. A judge, if there, names things."""
     started = time.time()
     out.mkdir(parents=True, exist_ok=True)
-    judge, judge_state = load_judge(run / "judge.pt"), load_state(run / "judge.pt")
-    assert judge_state is not None
-    scores: dict = {
-        "model": model.hash,
-        "quick": quick,
-        "guidance_scale": 5.0,
-        "steps": 20,
-        "sampler": "DPM++ 2M",
-        "judge": {
-            "accuracy on true pictures": round(judge_state["accuracy"], 3),
-            "pictures": judge_state["pictures"],
-        },
+    scores: dict[str, Any] = {"model": model.hash, "quick": quick}
+    scores |= {
+        name: getattr(TextToImage(), name) for name in ("guidance_scale", "steps", "sampler", "schedule")
     }
 
-    def share(right: list[bool]) -> dict:
-        return {"right": round(sum(right) / len(right), 3), "pictures": len(right)}
-
-    seeds = range(1 if quick else 4)
-    tasks = [TextToImage(prompt=name, seed=seed) for name in COMMON for seed in seeds]
-    common = pictures_of(model, list(tasks))
-    scores["common things"] = share(
-        [n == t.prompt for n, t in zip(name_things(model, judge, common), tasks, strict=True)]
-    )
-
+    common = [TextToImage(prompt=name, seed=seed) for name in COMMON for seed in range(1 if quick else 4)]
     paints = list(itertools.product(PAINTED, PAINTS))[:: 5 if quick else 1]
-    painted = pictures_of(
-        model,
-        [TextToImage(prompt=f"a {paint} {thing} on a white background", seed=7) for thing, paint in paints],
-    )
-    scores["colour"] = share([thing_word(p) == paint for p, (_, paint) in zip(painted, paints, strict=True)])
-
+    painted = [
+        TextToImage(prompt=f"a {paint} {thing} on a white background", seed=7) for thing, paint in paints
+    ]
     grounds = list(itertools.product(PAINTED[:4], GROUNDS))[:: 4 if quick else 1]
-    grounded = pictures_of(
-        model,
-        [TextToImage(prompt=f"a {thing} on a {ground} background", seed=11) for thing, ground in grounds],
-    )
-    scores["background"] = share(
-        [ground_word(p) == ground for p, (_, ground) in zip(grounded, grounds, strict=True)]
-    )
+    grounded = [
+        TextToImage(prompt=f"a {thing} on a {ground} background", seed=11) for thing, ground in grounds
+    ]
+    classes = CLASS_NAMES[:: 12 if quick else 2]
+    classed = [ClassConditional(class_name=name, class_scale=4.0, seed=3) for name in classes]
 
-    classes = CLASS_NAMES[:: 12 if quick else 1]
-    classed = pictures_of(
-        model, [ClassConditional(class_name=name, class_scale=4.0, seed=3) for name in classes]
-    )
-    scores["class"] = share(
-        [n == name for n, name in zip(name_things(model, judge, classed), classes, strict=True)]
-    )
-    texted = pictures_of(model, [TextToImage(prompt=name, seed=3) for name in classes])
-    scores["text, all class names"] = share(
-        [n == name for n, name in zip(name_things(model, judge, texted), classes, strict=True)]
-    )
-
-    if not quick:
-        contact_sheet(common, [f"{t.prompt}, seed {t.seed}" for t in tasks], 8).save(out / "common.png")
-        contact_sheet(painted, [f"a {paint} {thing}" for thing, paint in paints], len(PAINTS)).save(
-            out / "colours.png"
+    seen = {
+        name: pictures_of(model, list(tasks))
+        for name, tasks in (
+            ("common", common),
+            ("colours", painted),
+            ("grounds", grounded),
+            ("classes", classed),
         )
-        contact_sheet(classed, classes, 14, 96).save(out / "classes.jpg", quality=88)
+    }
+    scores["colour"] = share([thing_word(p) == c for p, (_, c) in zip(seen["colours"], paints, strict=True)])
+    scores["background"] = share(
+        [ground_word(p) == g for p, (_, g) in zip(seen["grounds"], grounds, strict=True)]
+    )
+    if judged := load_state(run / "judge.pt"):
+        judge = load_judge(run / "judge.pt")
+        scores["judge, on true pictures"] = {
+            "right": round(judged["accuracy"], 3),
+            "pictures": judged["pictures"],
+        }
+        for name, wanted in (("common", [t.prompt for t in common]), ("classes", classes)):
+            named = name_things(model, judge, seen[name])
+            scores[name] = share([a == b for a, b in zip(named, wanted, strict=True)])
+    if not quick:
+        contact_sheet(seen["common"], [f"{t.prompt}, seed {t.seed}" for t in common], 8).save(
+            out / "common.png"
+        )
+        titles = [f"{paint} {thing}" for thing, paint in paints]
+        contact_sheet(seen["colours"], titles, len(PAINTS), 128).save(out / "colours.jpg", quality=88)
+        contact_sheet(seen["classes"], classes, 14, 96).save(out / "classes.jpg", quality=88)
     scores["seconds"] = round(time.time() - started)
     (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
     return scores
