@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-from modules import images, tasks
-from modules.tasks import KINDS, Task, TaskError, TextToImage
+from modules import images
+from modules.tasks import KINDS, Inpaint, Task
 from modules.ui import runs
 from modules.ui.toolkit import gr, on_gpu
 
@@ -17,43 +17,36 @@ from modules.ui.toolkit import gr, on_gpu
 def add_endpoints(engine: Any) -> None:
     """Adds an endpoint for every kind of Task, and /snr_curve. Call inside gr.Blocks.
 
-    The components are hidden and belong to the endpoints alone, so that what the page offers (its
-    sliders' reach, its dropdowns' choices) never decides what the API accepts: the Task does.
+    The components are hidden, one a field name, and belong to the endpoints alone, so that what the page
+    offers (its sliders' reach, its dropdowns' choices) never decides what the API accepts: the Task does.
     """
+    every = {field.name: (kind, field) for kind in KINDS.values() for field in dataclasses.fields(kind)}
+    hidden = {name: _input(field, engine.default(kind, name)) for name, (kind, field) in every.items()}
+    files = gr.File(visible=False, file_count="multiple", label="images")
+    told = gr.JSON(visible=False, label="info")
     for name, kind in KINDS.items():
-        inputs = {field.name: _input(field) for field in dataclasses.fields(kind)}
-        outputs = [
-            gr.File(visible=False, file_count="multiple", label="images"),
-            gr.JSON(visible=False, label="info"),
-        ]
-        _listen(on_gpu(_painter(engine, kind, list(inputs))), inputs, outputs, name, concurrency_id="gpu")
-    curve = {
-        name: _input(TextToImage.__dataclass_fields__[name])
-        for name in ("sampler", "schedule", "steps", "model")
-    }
-    curve["strength"] = gr.Number(value=1.0, label="strength", visible=False)
-    curve_out = gr.JSON(visible=False, label="curve")
-    _listen(_curve(engine, list(curve)), curve, [curve_out], "snr_curve", concurrency_limit=None)
+        names = [field.name for field in dataclasses.fields(kind)]
+        paint = on_gpu(_painter(engine, kind, names))
+        _listen(paint, [hidden[one] for one in names], [files, told], name, concurrency_id="gpu")
+    names = ["sampler", "schedule", "steps", "model", "strength"]
+    inputs = [hidden[name] for name in names]
+    _listen(_curve(engine, names), inputs, [told], "snr_curve", concurrency_limit=None)
 
 
-def _listen(
-    fn: Callable[..., Any], inputs: dict[str, Any], outputs: list[Any], name: str, **how: Any
-) -> None:
-    gr.Button(visible=False).click(
-        fn, list(inputs.values()), outputs, api_name=name, show_progress="hidden", **how
-    )
+def _listen(fn: Callable[..., Any], inputs: list[Any], outputs: list[Any], name: str, **how: Any) -> None:
+    gr.Button(visible=False).click(fn, inputs, outputs, api_name=name, show_progress="hidden", **how)
 
 
-def _input(field: dataclasses.Field[Any]) -> Any:
-    """A hidden component that passes the field's value on as it came."""
+def _input(field: dataclasses.Field[Any], value: Any) -> Any:
+    """A hidden component that passes the field's value on as it came; `value` is the endpoint's default."""
     how: dict[str, Any] = {"label": field.metadata.get("help", field.name), "visible": False}
     if "picture" in field.metadata:
         return gr.File(type="filepath", **how)
-    if isinstance(field.default, bool):
-        return gr.Checkbox(value=field.default, **how)
-    if isinstance(field.default, int | float):
-        return gr.Number(value=field.default, **how)
-    return gr.Textbox(value=field.default, **how)
+    if isinstance(value, bool):
+        return gr.Checkbox(value=value, **how)
+    if isinstance(value, int | float):
+        return gr.Number(value=value, **how)
+    return gr.Textbox(value=value, **how)
 
 
 def _signed(fn: Callable[..., Any], names: list[str], doc: str) -> Callable[..., Any]:
@@ -77,7 +70,7 @@ def _painter(engine: Any, kind: type[Task], names: list[str]) -> Callable[..., A
             named = dict(zip(names, values, strict=True))
             for name in pictures:
                 named[name] = images.open_picture(named[name]) if named[name] else None
-            task = kind.from_dict({name: _or_default(kind, name, value) for name, value in named.items()})
+            task = kind.from_dict(_given(named))
             with closing(engine.run(task)) as events:
                 for event in events:
                     if hasattr(event, "images"):
@@ -91,19 +84,16 @@ def _painter(engine: Any, kind: type[Task], names: list[str]) -> Callable[..., A
     return _signed(paint, names, inspect.getdoc(kind) or "")
 
 
-def _or_default(kind: type[Task], name: str, value: Any) -> Any:
-    return tasks.default(kind, name) if value is None else value
+def _given(named: dict[str, Any]) -> dict[str, Any]:
+    """Without what was sent as null, which means the Task's default."""
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _curve(engine: Any, names: list[str]) -> Callable[..., Any]:
     def snr_curve(*values: Any) -> dict[str, Any]:
-        named = dict(zip(names, values, strict=True))
-        strength = named.pop("strength")
         try:
-            task = TextToImage.from_dict(named)
-            if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= 1:
-                raise TaskError("strength", f"strength is {strength!r}; it must be a number from 0 to 1.")
-            return engine.snr_curve(task.sampler, task.schedule, task.steps, task.model, float(strength))
+            task = Inpaint.from_dict(_given(dict(zip(names, values, strict=True))))
+            return engine.snr_curve(task.sampler, task.schedule, task.steps, task.model, task.strength)
         except Exception as error:
             raise gr.Error(runs.in_words(error), print_exception=False) from error
 
