@@ -84,7 +84,7 @@ def share(right: list[bool]) -> dict[str, float | int]:
 
 
 def evaluate(model: LatentModel, run: Path, out: Path, quick: bool) -> dict[str, Any]:
-    """Score a model; write scores.json and, unless `quick`, contact sheets. A judge, if there, names things."""
+    """Score a model, and write scores.json and, unless `quick`, contact sheets; a judge names the things."""
     started = time.time()
     out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Any] = {"model": model.hash, "quick": quick}
