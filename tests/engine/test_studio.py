@@ -116,23 +116,40 @@ def test_defaults_come_from_the_card_and_then_the_task(engine):
     assert engine.classes("tiny") == ["apple", "cat", "rocket", "star"]
 
 
-def test_one_job_paints_at_a_time_and_closing_lets_the_next_one_in(engine):
+def test_one_job_paints_at_a_time(engine, monkeypatch):
+    from modules.engine import generation
+
+    active, most, begin = [], [], threading.Barrier(3)
+
+    def watched(model, task):
+        active.append(task)
+        most.append(len(active))
+        for _ in range(4):
+            time.sleep(0.02)
+            yield task
+        active.pop()
+
+    monkeypatch.setattr(generation, "generate", watched)
+
+    def paint() -> None:
+        begin.wait()
+        assert len(list(engine.run(TASK))) == 4
+
+    threads = [threading.Thread(target=paint) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
+
+
+def test_closing_a_job_lets_the_next_one_in(engine):
     first = engine.run(TASK)
     next(first)
-    waiting, done = threading.Event(), []
-
-    def second() -> None:
-        waiting.set()
-        done.extend(engine.run(TASK))
-
-    thread = threading.Thread(target=second)
-    thread.start()
-    waiting.wait()
-    time.sleep(0.2)
-    assert not done
+    assert engine._painting.locked()
     first.close()
-    thread.join(timeout=60)
-    assert isinstance(done[-1], Result)
+    assert not engine._painting.locked()
+    assert isinstance(list(engine.run(TASK))[-1], Result)
 
 
 def test_a_job_may_be_continued_and_closed_from_another_thread(engine):
