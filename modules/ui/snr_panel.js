@@ -61,7 +61,7 @@ const ticksFor = (low, high) => {
     for (let power = Math.ceil(low / stride) * stride; power <= high; power += stride) ticks.push(power);
     if (ticks.length >= 2) return ticks;
   }
-  const raw = (high - low) / 5;
+  const raw = (high - low) / 6;
   const base = Math.pow(10, Math.floor(Math.log10(raw)));
   const stride = [1, 2, 4, 5, 10].map((k) => k * base).find((k) => k >= raw);
   const ticks = [];
