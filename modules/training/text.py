@@ -35,8 +35,7 @@ class TextStates:
         tokens = self.tokenizer(
             captions, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
         )
-        with torch.autocast("cpu", torch.bfloat16):
-            states = self.encoder(
-                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-            ).last_hidden_state
-        return states.float()
+        # In float32, as the app computes them: in bfloat16 the states of "" come out almost 5% off.
+        return self.encoder(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        ).last_hidden_state
