@@ -73,6 +73,8 @@ def test_outside_its_interval_guidance_leaves_the_plain_condition():
     assert ask([(3.0, 5.0)], inside, **settings)[0] == pytest.approx(11.0)
     assert ask([(3.0, 5.0)], outside, **settings) == (3.0, 0.0, [3.0])
     assert ask([(3.0, 5.0)], 100.0, **settings)[2] == [3.0]
+    assert ask([(3.0, 5.0)], 250.0, **settings)[2] == [1.0, 3.0], "three quarters of the way to the picture"
+    assert ask([(3.0, 5.0)], 750.0, **settings)[2] == [3.0], "a quarter of the way"
     assert ask([(3.0, 3.0), (5.0, 1.0)], outside, **settings)[0] == pytest.approx(0.75 * 3 + 0.25 * 5)
     assert ask([(3.0, 0.5)], outside, **settings)[0] == pytest.approx(2.0), "weights below 1 stay"
     assert ask([(3.0, 5.0)], 0.5, interval=(0.4, 0.6), timesteps=2)[0] == pytest.approx(11.0)
