@@ -38,8 +38,8 @@ __all__ = [
     "visited_levels",
 ]
 
-LEADING_REACHES = 100
-"""Up to so many steps the "leading" spacing starts near the noisy end of the grid."""
+LEADING_REACHES = 0.1
+"""Up to this many steps a training timestep the "leading" spacing starts near the noisy end of the grid."""
 
 
 def spacings_for(sampler: str) -> list[str]:
@@ -101,8 +101,7 @@ def visited_levels(
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """One run of a diffusers scheduler, ready to start: all that is known of it before the first network
-    call.
+    """One run of a diffusers scheduler, ready to start, with all that is known before the first call.
 
     ``timesteps``: what ``scheduler.step`` wants to hear at each call. ``levels``: what the network is told
     (t) and what the sample holds (alpha, sigma). ``heard``: the level that the network takes that sample to
@@ -133,10 +132,8 @@ class Scheduler:
         if self.spacing.table:
             scheduler.sigmas = sigmas_from_table(self.spacing.table, steps, self.sampler.calls_per_step)
         begin = self.sampler.calls_per_step * (steps - max(1, int(steps * strength + 1e-9)))
-        if hasattr(
-            scheduler, "set_begin_index"
-        ):  # always: a search by timestep fails where two round to the same
-            scheduler.set_begin_index(begin)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin)  # its own search by timestep fails where two round to the same
         timesteps, ratios = list(scheduler.timesteps)[begin:], self.sampler.ratios(scheduler)[begin:]
         told = self.noise_schedule.timestep_of(ratios)  # the scheduler's own are rounded in most spacings
         levels = Levels.from_ratio(told, ratios)
@@ -153,21 +150,19 @@ def make_scheduler(
     return Scheduler(SAMPLERS[sampler], SPACINGS[spacing], noise_schedule)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def prototype(sampler: Sampler, spacing: Spacing, noise_schedule: NoiseSchedule) -> Any:
     """The diffusers scheduler, configured to take eps, of which every run walks a copy."""
-    grid = noise_schedule.with_zero_terminal_snr() if spacing.zero_terminal_snr else noise_schedule
     import torch
 
+    grid = noise_schedule.with_zero_terminal_snr() if spacing.zero_terminal_snr else noise_schedule
     home, _, name = sampler.scheduler.rpartition(".")
     original = getattr(importlib.import_module(home), name)
     swift = importlib.import_module("modules.diffusion.corrected").Swift
-    scheduler = type(name, (swift, original), {})(
-        **{**sampler.config, **spacing.config}, num_train_timesteps=2, trained_betas=grid.betas.tolist()
-    )
-    scheduler.register_to_config(
-        num_train_timesteps=len(grid)
-    )  # late: constructors walk that many steps at once
+    settings = {**sampler.config, **spacing.config, "trained_betas": grid.betas.tolist()}
+    # Some constructors walk as many steps as there are timesteps, so they are told of two, and the truth later.
+    scheduler = type(name, (swift, original), {})(**settings, num_train_timesteps=2)
+    scheduler.register_to_config(num_train_timesteps=len(grid))
     scheduler.alphas_cumprod = torch.from_numpy(grid.alphas_cumprod.copy())
     return scheduler
 
@@ -181,7 +176,7 @@ def spread_steps(scheduler: Any, steps: int) -> None:
     floating point.
     """
     length, way = scheduler.config.num_train_timesteps, scheduler.config.get("timestep_spacing")
-    if way == "leading" and steps > LEADING_REACHES:
+    if way == "leading" and steps > LEADING_REACHES * length:
         way = "linspace"
     if way is not None and steps in (1, length):
         way = "trailing"
