@@ -114,10 +114,6 @@ def test_a_share_link_has_a_password_even_if_none_was_given():
 
 
 def test_it_is_bound_to_this_computer_alone(studio):
-    address, _ = studio
-    port = int(address.rsplit(":", 1)[1])
-    outside = next(iter(socket.gethostbyname_ex(socket.gethostname())[2]), "127.0.0.1")
-    if outside.startswith("127."):
-        pytest.skip("this computer has no other address to knock at")
-    with pytest.raises(ConnectionError), socket.create_connection((outside, port), timeout=5):
-        pass
+    port = int(studio[0].rsplit(":", 1)[1])
+    with pytest.raises(ConnectionError):  # one that listens everywhere would answer here too
+        socket.create_connection(("127.0.0.2", port))
