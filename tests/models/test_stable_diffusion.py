@@ -24,7 +24,7 @@ def test_same_picture_as_the_stock_pipeline(prediction_type, tmp_path):
 
     stock = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
     stock.set_progress_bar_config(disable=True)
-    # SD's own configuration stops one level short of clean; the studio's DDIM, as most tools, goes all the way.
+    # SD's own configuration stops one level short of clean; the studio's DDIM, as most tools', goes on.
     stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config, set_alpha_to_one=True)
     start = noise([torch.Generator().manual_seed(7)], model.latent_shape(128, 128))
     theirs = stock(
