@@ -160,7 +160,7 @@ def prototype(sampler: Sampler, spacing: Spacing, noise_schedule: NoiseSchedule)
     original = getattr(importlib.import_module(home), name)
     swift = importlib.import_module("modules.diffusion.corrected").Swift
     settings = {**sampler.config, **spacing.config, "trained_betas": grid.betas.tolist()}
-    # Some constructors walk as many steps as there are timesteps, so they are told of two, and the truth later.
+    # Some constructors walk as many steps as there are timesteps: they hear of two, and the truth later.
     scheduler = type(name, (swift, original), {})(**settings, num_train_timesteps=2)
     scheduler.register_to_config(num_train_timesteps=len(grid))
     scheduler.alphas_cumprod = torch.from_numpy(grid.alphas_cumprod.copy())
