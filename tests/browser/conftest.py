@@ -21,7 +21,7 @@ QUIET = [
     "--disable-sync",
     "--disable-default-apps",
 ]
-PATIENCE = 600_000  # milliseconds: only a page that hangs ever meets it, however busy the machine
+PATIENCE = 120_000  # milliseconds: only a page that hangs ever meets it, however busy the machine
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
 
 
