@@ -10,7 +10,8 @@
     python -m modules.training.judge        names things, for the scores      5 min
     python -m modules.training.evaluate     scores and contact sheets
 
-Every command explains itself with --help. Each can be killed at any moment and goes on from where it was.
+Every command explains itself with --help. The autoencoder, the latents and the denoiser can be killed at
+any moment and go on from where they were.
 """
 
 if __name__ == "__main__":

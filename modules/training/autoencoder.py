@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from PIL import Image
 
-from modules.training.checkpoint import load_state, save_state, update_average
+from modules.training.checkpoint import resume_run, save_run, update_average
 
 CONFIG = {
     "in_channels": 3,
@@ -41,9 +41,9 @@ LATENT_NOISE = 0.05
 
 
 class Pictures:
-    """Crops of icons on painted grounds and of ray-cast scenes, endless and decided by a seed."""
+    """Crops of icons on painted grounds and of ray-cast scenes, endless; `rng` decides what comes next."""
 
-    def __init__(self, data: Path, size: int, seed: int):
+    def __init__(self, data: Path, size: int):
         self.icons = np.load(data / "icons.npy", mmap_mode="r")
         rows = json.loads((data / "icons.json").read_text())
         order = {code: i for i, code in enumerate(dict.fromkeys(row["code"] for row in rows))}
@@ -54,7 +54,7 @@ class Pictures:
         self.held_out = [i for i, r in enumerate(rows) if r["style"] == "3d" and held[i]]
         scenes = data / "scenes" / "rgb.npy"
         self.scenes = np.load(scenes, mmap_mode="r") if scenes.exists() else None
-        self.size, self.rng = size, np.random.default_rng(seed)
+        self.size, self.rng = size, np.random.default_rng(0)
 
     def ground(self, size: int) -> np.ndarray:
         """Paint a plain or gently graded ground, (size, size, 3) float32 in 0..255."""
@@ -153,19 +153,14 @@ def train(data: Path, run: Path, steps: int, batch_size: int, size: int, peak: f
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
     )
-    first = 0
-    if state := load_state(run / "autoencoder.pt"):
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    pictures, started, saved, running = Pictures(data, size, seed + first), time.time(), time.time(), 0.0
+    first = resume_run(run / "autoencoder.pt", network, average, optimizer).get("step", 0)
+    pictures, started, saved, running = Pictures(data, size), time.time(), time.time(), 0.0
     judged = pictures.held_out_batch(24)
     for step in range(first, steps):
-        if pictures.scenes is None and step % 50 == 0 and (data / "scenes" / "DONE").exists():
-            pictures.scenes = np.load(data / "scenes" / "rgb.npy", mmap_mode="r")
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak)
+        # Every step has its own generators, so that a resumed run draws what an uninterrupted one would.
+        pictures.rng = np.random.default_rng((seed, step))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         batch = pictures.batch(batch_size).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -188,16 +183,7 @@ def train(data: Path, run: Path, steps: int, batch_size: int, size: int, peak: f
                 flush=True,
             )
         if time.time() - saved > 300 or step + 1 == steps:
-            save_state(
-                run / "autoencoder.pt",
-                {
-                    "network": network.state_dict(),
-                    "average": average.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "step": step + 1,
-                    "size": size,
-                },
-            )
+            save_run(run / "autoencoder.pt", network, average, optimizer, step=step + 1, size=size)
             saved = time.time()
 
 

@@ -26,6 +26,30 @@ def load_state(path: Path) -> dict[str, Any] | None:
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
+def save_run(
+    path: Path,
+    network: torch.nn.Module,
+    average: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    **progress: int,
+) -> None:
+    """Write all that `resume_run` needs to go on, and `progress` beside it."""
+    parts = {"network": network, "average": average, "optimizer": optimizer}
+    save_state(path, {name: part.state_dict() for name, part in parts.items()} | progress)
+
+
+def resume_run(
+    path: Path, network: torch.nn.Module, average: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Fill a run's parts from the last checkpoint and return it; an empty dict when there is none."""
+    state = load_state(path) or {}
+    if state:
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    return state
+
+
 @torch.no_grad()
 def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
     """Move the weights' moving average one step: average = decay * average + (1 - decay) * network."""

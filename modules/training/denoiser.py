@@ -18,7 +18,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modules.diffusion.schedule import STABLE_DIFFUSION
-from modules.training.checkpoint import load_state, save_state, update_average
+from modules.training.checkpoint import resume_run, save_run, update_average
 from modules.training.text import TOKENS
 from modules.training.toyland.emoji import CLASSES
 
@@ -141,12 +141,8 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.01, fused=True
     )
-    first, seen = 0, 0
-    if state := load_state(run / "denoiser.pt"):
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first, seen = state["step"], state["samples"]
+    state = resume_run(run / "denoiser.pt", network, average, optimizer)
+    first, seen = state.get("step", 0), state.get("samples", 0)
     chunks = Chunks(run / "latents")
     while not chunks.refresh():
         time.sleep(5)
@@ -154,16 +150,7 @@ def train(
     weights = min_snr_weight(alphas_cumprod)
 
     def save(name: str, step: int) -> None:
-        save_state(
-            run / name,
-            {
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "samples": seen,
-            },
-        )
+        save_run(run / name, network, average, optimizer, step=step, samples=seen)
 
     started, saved, running = time.time(), time.time(), None
     for step in range(first, steps):
@@ -222,9 +209,7 @@ def main() -> None:
     parser.add_argument("--class-share", type=float, default=0.0, help="at least this share has a class")
     args = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    train(
-        args.run, args.steps, args.batch_size, args.learning_rate, args.decay, class_share=args.class_share
-    )
+    train(args.run, args.steps, args.batch_size, args.learning_rate, args.decay, class_share=args.class_share)
 
 
 if __name__ == "__main__":

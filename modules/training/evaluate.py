@@ -1,6 +1,6 @@
 """Pocket is scored here: JSON on stdout and contact sheets, from the shipped weights.
 
-python -m modules.training.evaluate --model assets/pocket --run RUN --out assets/scores [--quick]
+python -m modules.training.evaluate [--quick]
 """
 
 import argparse
@@ -20,9 +20,8 @@ from modules.models.catalog import read_catalogue
 from modules.models.latent import LatentModel
 from modules.models.loading import load
 from modules.tasks import ClassConditional, Task, TextToImage
-from modules.training.checkpoint import load_state
 from modules.training.judge import load_judge
-from modules.training.toyland.colours import FILLS, HUES, coat
+from modules.training.toyland.colours import FILLS, coat, hue_word
 from modules.training.toyland.emoji import CLASS_NAMES
 
 COMMON = ("apple", "cat face", "heart", "rocket", "smiling face", "car", "pizza", "star")
@@ -62,7 +61,7 @@ def thing_word(picture: np.ndarray) -> str | None:
     border = np.median(np.concatenate([picture[:4].reshape(-1, 3), picture[-4:].reshape(-1, 3)]), 0)
     away = np.abs(picture.astype(float) - border).sum(-1) > 60
     worn = coat(np.concatenate([picture, np.where(away, 255, 0).astype(np.uint8)[..., None]], -1))
-    return next(word for edge, word in HUES if worn.hue / 256 * 360 < edge) if worn.share > 0.2 else None
+    return hue_word(worn.hue) if worn.share > 0.2 else None
 
 
 def contact_sheet(
@@ -117,12 +116,8 @@ def evaluate(model: LatentModel, run: Path, out: Path, quick: bool) -> dict[str,
     scores["background"] = share(
         [ground_word(p) == g for p, (_, g) in zip(seen["grounds"], grounds, strict=True)]
     )
-    if judged := load_state(run / "judge.pt"):
-        judge = load_judge(run / "judge.pt")
-        scores["judge, on true pictures"] = {
-            "right": round(judged["accuracy"], 3),
-            "pictures": judged["pictures"],
-        }
+    if judged := load_judge(run / "judge.pt"):
+        judge, scores["judge, on true pictures"] = judged
         for name, wanted in (("common", [t.prompt for t in common]), ("classes", classes)):
             named = name_things(model, judge, seen[name])
             scores[name] = share([a == b for a, b in zip(named, wanted, strict=True)])

@@ -37,13 +37,14 @@ class Judge(nn.Module):
         return self.head(self.body(latents).mean((2, 3)))
 
 
-def load_judge(path: Path) -> Judge:
-    state = load_state(path)
-    if state is None:
-        raise FileNotFoundError(f"{path}: run `python -m modules.training.judge` first")
+def load_judge(path: Path) -> tuple[Judge, dict[str, float | int]] | None:
+    """The trained judge and how often it is itself right on true pictures; None where there is none."""
+    if (state := load_state(path)) is None:
+        return None
     judge = Judge()
     judge.load_state_dict(state["judge"])
-    return judge.eval().requires_grad_(False)
+    own = {"right": round(state["accuracy"], 3), "pictures": state["pictures"]}
+    return judge.eval().requires_grad_(False), own
 
 
 def train(run: Path, steps: int, batch_size: int, seed: int = 0) -> None:

@@ -109,6 +109,7 @@ def draw(data: Path, run: Path, chunks: int) -> None:
 
 def encode_drawn(run: Path, chunks: int) -> None:
     """Encode what was drawn; the scale that gives unit variance is measured on the first chunk and kept."""
+    network, factor = load_encoder(run)
     for chunk in range(chunks):
         source, path = run / "drawn" / f"{chunk:05d}.npz", run / "latents" / f"{chunk:05d}.npz"
         if path.exists():
@@ -117,9 +118,9 @@ def encode_drawn(run: Path, chunks: int) -> None:
             time.sleep(2)
         drawn = np.load(source)
         if not (run / "scaling.json").exists():
-            factor = 1 / encode(load_encoder(run)[0], 1.0, drawn["pictures"][:512]).std().item()
+            factor = 1 / encode(network, 1.0, drawn["pictures"][:512]).std().item()
             (run / "scaling.json").write_text(json.dumps({"scaling_factor": factor}))
-        latents = encode(*load_encoder(run), drawn["pictures"])
+        latents = encode(network, factor, drawn["pictures"])
         save_whole(path, latents=latents.half().numpy(), text=drawn["text"], classes=drawn["classes"])
         print(f"encoded {path.name}: latent std {latents.std():.3f}", flush=True)
 

@@ -44,11 +44,22 @@ def choose(page, box, wanted):
     page.wait_for_function(
         "([box, wanted]) => document.querySelector(`#${box} input`).value === wanted", arg=[box, wanted]
     )
+    # The list fades out, and a next one opened meanwhile would seem to offer what both do.
+    options(page).first.wait_for(state="detached")
+
+
+def type_number(page, box, value):
+    """Types into a slider's number box, and waits until the slider itself has followed."""
+    page.fill(f"#{box} input[type=number]", str(value))
+    page.press(f"#{box} input[type=number]", "Tab")
+    page.wait_for_function(
+        "([box, value]) => Number(document.querySelector(`#${box} input[type=range]`).value) === value",
+        arg=[box, value],
+    )
 
 
 def set_steps(page, count):
-    page.fill("#steps input[type=number]", str(count))
-    page.press("#steps input[type=number]", "Tab")
+    type_number(page, "steps", count)
     page.wait_for_function(f"document.querySelectorAll('.snr-plot .dots circle').length === {count}")
 
 
@@ -134,8 +145,7 @@ def test_the_class_tab_searches_and_keeps_its_own_weight(visit, engine):
     page.get_by_role("tab", name="Class").click()
     page.fill("#class_name input", "rock")
     options(page).filter(has_text="rocket").click()
-    page.fill("#class_scale input[type=number]", "4.5")
-    page.press("#class_scale input[type=number]", "Tab")
+    type_number(page, "class_scale", 4.5)
     page.fill("#class-prompt textarea", "on a green background")
     page.click(GENERATE)
     finish(page)
@@ -155,8 +165,7 @@ def test_only_possible_spacings_are_offered(visit, engine):
     offered = [text.strip("✓ \n") for text in options(page).all_inner_texts()]
     assert offered == engine.spacings("DDPM")
     page.keyboard.press("Escape")
-    page.fill("#steps input[type=number]", "2")
-    page.press("#steps input[type=number]", "Tab")
+    set_steps(page, 2)
     generate(page)
     finish(page)
     assert (engine.runs[-1].sampler, engine.runs[-1].schedule) == ("DDPM", "default")
@@ -173,6 +182,7 @@ def test_a_second_sampler_and_every_measure(visit, engine):
             page.click(f'[data-group="axis"] [data-value="{axis}"]')
             assert "NaN" not in page.inner_html(".snr-plot")
     page.click(".snr-table summary")
+    page.wait_for_selector(".snr-table tbody tr")  # filled when the browser says that it is open
     assert page.locator(".snr-table tbody tr").count() == 20
 
 
@@ -221,8 +231,7 @@ def test_a_batch_is_a_grid_and_each_picture_has_its_own_seed(visit):
     page = visit()
     set_steps(page, 2)
     page.click("#more button")
-    page.fill("#batch_size input[type=number]", "4")
-    page.press("#batch_size input[type=number]", "Tab")
+    type_number(page, "batch_size", 4)
     generate(page)
     finish(page)
     assert page.locator(".finals button").count() == 4

@@ -74,6 +74,11 @@ def hue_distance(hue: np.ndarray, centre: float) -> np.ndarray:
     return (hue.astype(np.int16) - int(centre) + 128) % 256 - 128
 
 
+def hue_word(hue: float) -> str:
+    """The word for a hue, 0 to 256 around the circle."""
+    return next(word for edge, word in HUES if hue / 256 * 360 < edge)
+
+
 def coat(rgba: np.ndarray) -> Coat:
     """Measure which colour word fits a drawing (H, W, 4): None when no single one covers over half of it."""
     solid = rgba[..., 3] > 128
@@ -89,8 +94,7 @@ def coat(rgba: np.ndarray) -> Coat:
     if share < 0.5:
         pale, dark = float(((s < 40) & (v > 190)).mean()), float((v < 70).mean())
         return Coat(hue, share, "white" if pale > 0.7 else "black" if dark > 0.7 else None)
-    degrees = hue / 256 * 360
-    word = next(name for edge, name in HUES if degrees < edge)
+    word, degrees = hue_word(hue), hue / 256 * 360
     if word in ("orange", "red", "yellow") and np.median(v[near]) < 165 and degrees < 60 and degrees > 8:
         word = "brown"
     return Coat(hue, share, word)
