@@ -92,7 +92,7 @@ def _given(named: dict[str, Any]) -> dict[str, Any]:
 def _curve(engine: Any, names: list[str]) -> Callable[..., Any]:
     def snr_curve(*values: Any) -> dict[str, Any]:
         try:
-            task = Inpaint.from_dict(_given(dict(zip(names, values, strict=True))))
+            task = Inpaint(**_given(dict(zip(names, values, strict=True))))
             return engine.snr_curve(task.sampler, task.schedule, task.steps, task.model, task.strength)
         except Exception as error:
             raise gr.Error(runs.in_words(error), print_exception=False) from error

@@ -125,8 +125,8 @@ const receive = () => {
     announce(text);
     return;
   }
+  if (message.run && message.run === state.over) return; // said again, or a late step of a run that was stopped
   if (phase === "waiting" || phase === "running") {
-    if (message.run === state.over) return; // a late step of a run that was stopped
     state.current = message.run;
     if (!state.busy) {
       state.busy = true;
@@ -143,7 +143,7 @@ const receive = () => {
     return;
   }
   state.busy = false;
-  state.over = state.current;
+  state.over = message.run || state.current;
   progress(null);
   if (phase === "done") {
     const run = { pictures: message.pictures };

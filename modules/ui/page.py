@@ -106,7 +106,7 @@ class Page:
 
     def _wire_runs(self) -> None:
         buttons = [*self.generate.values(), *self.cancel.values()]
-        pressed = [
+        pressed: list[Any] = [
             self.generate[name].click(
                 on_gpu(self._painter(form)),
                 [*form.fields.values()],
@@ -118,11 +118,20 @@ class Page:
             )
             for name, form in self.forms.items()
         ]
+        for run in pressed:  # only now: a press while gradio still ends the run before is lost
+            run.then(
+                partial(self._busy, False),
+                None,
+                buttons,
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
         gr.on(
             [button.click for button in self.cancel.values()],
-            lambda: {self.gallery: gallery.stopped()} | self._busy(False),
+            gallery.stopped,
             None,
-            [self.gallery, *buttons],
+            self.gallery,
             cancels=pressed,
             queue=False,
             show_progress="hidden",
@@ -143,7 +152,6 @@ class Page:
             with closing(runs.paint(self.engine, task)) as messages:
                 for message in messages:
                     yield {self.gallery: message | {"run": run}}
-            yield self._busy(False)
 
         return paint
 

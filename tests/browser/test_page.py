@@ -126,6 +126,18 @@ def test_cancel_stops_within_a_step_and_the_next_run_works(visit, engine):
     assert page.locator(".strip img").count() == 1
 
 
+def test_the_next_press_after_a_cancel_is_not_lost(visit, engine):
+    page = visit()
+    for prompt in ("first", "second", "third"):
+        generate(page, prompt)
+        phase(page, "running")
+        page.click(CANCEL)
+        phase(page, "stopped")
+    generate(page, "last")
+    finish(page)
+    assert [task.prompt for task in engine.runs[-4:]] == ["first", "second", "third", "last"]
+
+
 def test_nothing_jumps_while_it_generates(visit):
     page = visit()
     all_of_them = "[...document.querySelectorAll('.frame, #solver, #steps, #more')]"
