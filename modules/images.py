@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,22 @@ def open_picture(source: str | Path | bytes | Image.Image) -> Image.Image:
 
     PictureError if it is missing, damaged, too large, or neither PNG, JPEG nor WebP.
     """
+    return _opened(source, _flat)
+
+
+def open_mask(source: str | Path | bytes | Image.Image) -> Image.Image:
+    """A mask as upright greys: its own, or where some of it is transparent how opaque it is.
+
+    PictureError as `open_picture`.
+    """
+    return _opened(source, _coverage)
+
+
+def _opened(
+    source: str | Path | bytes | Image.Image, read: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
     if isinstance(source, Image.Image):
-        return _flat(source)
+        return read(source)
     name = "the picture" if isinstance(source, bytes) else Path(source).name
     try:
         with Image.open(
@@ -45,7 +60,7 @@ def open_picture(source: str | Path | bytes | Image.Image) -> Image.Image:
         ) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise _too_large(name)
-            return _flat(opened)
+            return read(opened)
     except FileNotFoundError as error:
         raise PictureError(f"{name} is not there.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -83,6 +98,15 @@ def _flat(picture: Image.Image) -> Image.Image:
         clear = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
     return picture.convert("RGB")
+
+
+def _coverage(picture: Image.Image) -> Image.Image:
+    picture = ImageOps.exif_transpose(picture)
+    if picture.has_transparency_data:
+        opacity = picture.convert("RGBA").getchannel("A")
+        if opacity.getextrema()[0] < 255:
+            return opacity
+    return _flat(picture).convert("L")
 
 
 def _too_large(name: str) -> PictureError:

@@ -181,21 +181,53 @@ class Controlled(Task):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageToImage(Task):
+    """A picture painted over another, from a level part of the way up to noise.
+
+    The result keeps the other picture's shape, at about width times height pixels.
+    """
+
+    kind: ClassVar[str] = "image_to_image"
+
+    image: Any = picture(help="The picture to start from.")
+    strength: float = number(
+        0.6, 0.01, 1.0, step=0.01, help="1 starts from almost pure noise, less stays nearer to the picture."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inpaint(Task):
-    """A picture repainted where the mask is white."""
+    """A picture repainted where the mask is white; width and height are the size at which it is worked on.
+
+    The result has the picture's own size, and every pixel outside the mask as it was, to the last bit.
+    """
 
     kind: ClassVar[str] = "inpaint"
 
     image: Any = picture(help="The picture to repaint.")
     mask: Any = picture(help="White means repaint, black means keep to the last bit.")
-    strength: float = number(1.0, 0.0, 1.0, step=0.05, help="1 repaints from pure noise, less stays nearer.")
-    mask_feather: int = number(4, 0, 64, step=1, help="Pixels over which the mask's edge is softened.")
+    strength: float = number(
+        1.0, 0.01, 1.0, step=0.01, help="1 repaints from pure noise, less stays nearer to what was there."
+    )
+    start_from: str = choice(
+        "blurred",
+        ("original", "blurred", "noise"),
+        help="What lies under the mask at the start: what was there, its blurred surroundings, or noise.",
+    )
+    mask_feather: int = number(4, 0, 64, step=1, help="Pixels inside the mask over which its edge blends.")
     mask_grow: int = number(0, 0, 128, step=1, help="Pixels by which the mask is grown first.")
     only_masked: bool = switch(False, help="Work on the masked region alone, at full resolution.")
+    padding: int = number(
+        32, 0, 256, step=1, help="Pixels around the mask that are seen too when only_masked is set."
+    )
+    extend_left: int = number(0, 0, 1024, step=1, help="Pixels of new picture to add on the left.")
+    extend_right: int = number(0, 0, 1024, step=1, help="Pixels of new picture to add on the right.")
+    extend_up: int = number(0, 0, 1024, step=1, help="Pixels of new picture to add above.")
+    extend_down: int = number(0, 0, 1024, step=1, help="Pixels of new picture to add below.")
 
 
 KINDS: dict[str, type[Task]] = {
-    kind.kind: kind for kind in (TextToImage, ClassConditional, Controlled, Inpaint)
+    kind.kind: kind for kind in (TextToImage, ClassConditional, Controlled, Inpaint, ImageToImage)
 }
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import math
 import platform
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -18,12 +19,14 @@ import torch
 from PIL import Image
 
 import modules
-from modules.diffusion.guidance import guided
+from modules.diffusion.editing import image_to_image, inpainted
+from modules.diffusion.guidance import Denoiser, guided
 from modules.diffusion.sampling import Step, sample
 from modules.diffusion.schedule import make_scheduler
-from modules.images import to_pil
+from modules.engine.canvas import prepare
+from modules.images import open_picture, to_pil, to_tensor
 from modules.models.latent import LatentModel
-from modules.tasks import LARGEST_SEED, Task
+from modules.tasks import LARGEST_SEED, ImageToImage, Inpaint, Task
 
 DRAWN_SEEDS = 2**53
 """Seeds are drawn below this: every JSON reader, JavaScript's included, gives them back to the last digit."""
@@ -62,18 +65,69 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
         task = dataclasses.replace(task, seed=secrets.randbelow(DRAWN_SEEDS))
     seeds = tuple((task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    start = noise(generators, model.latent_shape(task.width, task.height))
     conditions = model.conditions(task)
     denoise = guided(model.predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
-    scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
-    latents, visited = start, list[Visited]()
-    for step in sample(denoise, scheduler, start, task.steps, generators=generators):
+    way = WAYS.get(task.kind, _from_noise)(model, task, generators, denoise)
+    latents, visited = torch.empty(0), list[Visited]()
+    for step in way.steps:
         latents = _numbers(step.latents, model, f"after step {step.index + 1} of {step.total}")
         visited.append(Visited(step.t, step.alpha, step.sigma, step.snr, step.guidance_norm))
         with watch.paused():
             yield step
-    pictures = to_pil(_numbers(model.decode(latents), model, "in the decoder"))
-    yield Result(pictures, _info(model, task, seeds, visited, conditions.words_cut, watch.seconds()))
+    decoded = to_pil(_numbers(model.decode(latents), model, "in the decoder"))
+    pictures = tuple(way.finish(picture) for picture in decoded)
+    info = _info(model, task, seeds, visited, conditions.words_cut, watch.seconds())
+    yield Result(pictures, info | {"size": list(pictures[0].size)} | way.facts)
+
+
+class Way(NamedTuple):
+    """How one kind of task is walked: its steps, what happens to a decoded picture, what the info adds."""
+
+    steps: Iterator[Step]
+    finish: Callable[[Image.Image], Image.Image]
+    facts: Mapping[str, Any]
+
+
+def _from_noise(model: LatentModel, task: Task, generators: list[torch.Generator], denoise: Denoiser) -> Way:
+    start = noise(generators, model.latent_shape(task.width, task.height))
+    scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
+    steps = sample(denoise, scheduler, start, task.steps, generators=generators)
+    return Way(steps, lambda picture: picture, {})
+
+
+def _from_picture(
+    model: LatentModel, task: ImageToImage | Inpaint, generators: list[torch.Generator], denoise: Denoiser
+) -> Way:
+    canvas = prepare(task)
+    shape = model.latent_shape(*canvas.size)
+    unit = noise(generators, shape)
+    latents = model.encode(to_tensor(canvas.laid())).to(unit).expand_as(unit)
+    if isinstance(task, Inpaint):
+        mask = torch.from_numpy(canvas.latent_mask(model.factor))
+        denoise = inpainted(denoise, latents, mask, unit, model.noise_schedule)
+        if task.start_from == "noise":
+            latents = torch.lerp(latents, noise(generators, shape), mask)
+    scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
+    steps = image_to_image(
+        denoise, scheduler, latents, unit, task.steps, strength=task.strength, generators=generators
+    )
+    return Way(steps, canvas.finished, {"edited": _fingerprints(task)})
+
+
+WAYS: dict[str, Callable[[LatentModel, Any, list[torch.Generator], Denoiser], Way]] = {
+    ImageToImage.kind: _from_picture,
+    Inpaint.kind: _from_picture,
+}
+
+
+def _fingerprints(task: Task) -> dict[str, str]:
+    """SHA-256 of the pixels of each picture that a task was given, since a recipe does not hold them."""
+    given = {
+        field.name: getattr(task, field.name)
+        for field in dataclasses.fields(task)
+        if "picture" in field.metadata and getattr(task, field.name) is not None
+    }
+    return {name: hashlib.sha256(open_picture(value).tobytes()).hexdigest() for name, value in given.items()}
 
 
 def noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:

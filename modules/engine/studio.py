@@ -22,7 +22,7 @@ from modules import metadata, tasks
 from modules.diffusion.samplers import SAMPLERS
 from modules.models.catalog import CatalogueError, ModelCard, card_for_folder, read_catalogue
 from modules.settings import Settings
-from modules.tasks import ClassConditional, Limits, Task, TaskError, TextToImage
+from modules.tasks import ClassConditional, ImageToImage, Inpaint, Limits, Task, TaskError, TextToImage
 
 if TYPE_CHECKING:
     from modules.diffusion.noise import NoiseSchedule
@@ -84,7 +84,11 @@ class Engine:
         card.check(task)
         tasks.check(task, card.limits, f"{card.title} takes")
         tasks.check(task, self.settings.limits, "this public studio takes")
-        self._check_levels(task)
+        self._check_levels(task, getattr(task, "strength", 1.0))
+        if isinstance(task, ImageToImage | Inpaint):
+            from modules.engine.canvas import opened
+
+            opened(task)  # a picture that cannot be worked on is refused before the job waits for its turn
         if isinstance(task, ClassConditional) and task.class_name not in (names := card.classes()):
             raise TaskError("class_name", tasks.not_one_of("class_name", task.class_name, names))
 

@@ -75,14 +75,11 @@ def card_for_folder(folder: Path) -> ModelCard:
             f"{folder} is no model folder: it has no unet/config.json, which diffusers would have saved."
         )
     unet = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
+    tasks = ("text_to_image", "image_to_image", "inpaint")
     if (folder / "class_embedding").is_dir():
-        size, family, tasks = (
-            16 * unet.get("sample_size", 16),
-            "pocket",
-            ("text_to_image", "class_conditional"),
-        )
+        size, family, tasks = 16 * unet.get("sample_size", 16), "pocket", (*tasks, "class_conditional")
     else:
-        size, family, tasks = 8 * unet.get("sample_size", 64), "stable-diffusion", ("text_to_image",)
+        size, family = 8 * unet.get("sample_size", 64), "stable-diffusion"
     return ModelCard(
         id=folder.name, title=folder.name, family=family, folder=folder, width=size, height=size, tasks=tasks,
         defaults={"width": size, "height": size},

@@ -20,17 +20,21 @@ def add_endpoints(engine: Any) -> None:
     The components are hidden, one a field name, and belong to the endpoints alone, so that what the page
     offers (its sliders' reach, its dropdowns' choices) never decides what the API accepts: the Task does.
     """
-    every = {field.name: (kind, field) for kind in KINDS.values() for field in dataclasses.fields(kind)}
-    hidden = {name: _input(field, engine.default(kind, name)) for name, (kind, field) in every.items()}
+    hidden: dict[tuple[str, Any], Any] = {}  # by name and default: kinds share what they have in common
     files = gr.File(visible=False, file_count="multiple", label="images")
     told = gr.JSON(visible=False, label="info")
     for name, kind in KINDS.items():
-        names = [field.name for field in dataclasses.fields(kind)]
-        paint = on_gpu(_painter(engine, kind, names))
-        _listen(paint, [hidden[one] for one in names], [files, told], name, concurrency_id="gpu")
+        inputs = {}
+        for field in dataclasses.fields(kind):
+            value = engine.default(kind, field.name)
+            if (field.name, value) not in hidden:
+                hidden[field.name, value] = _input(field, value)
+            inputs[field.name] = hidden[field.name, value]
+        paint = on_gpu(_painter(engine, kind, [*inputs]))
+        _listen(paint, [*inputs.values()], [files, told], name, concurrency_id="gpu")
     names = ["sampler", "schedule", "steps", "model", "strength"]
-    inputs = [hidden[name] for name in names]
-    _listen(_curve(engine, names), inputs, [told], "snr_curve", concurrency_limit=None)
+    curve_inputs = [hidden[name, engine.default(Inpaint, name)] for name in names]
+    _listen(_curve(engine, names), curve_inputs, [told], "snr_curve", concurrency_limit=None)
 
 
 def _listen(fn: Callable[..., Any], inputs: list[Any], outputs: list[Any], name: str, **how: Any) -> None:
@@ -69,7 +73,8 @@ def _painter(engine: Any, kind: type[Task], names: list[str]) -> Callable[..., A
         try:
             named = dict(zip(names, values, strict=True))
             for name in pictures:
-                named[name] = images.open_picture(named[name]) if named[name] else None
+                read = images.open_mask if name == "mask" else images.open_picture
+                named[name] = read(named[name]) if named[name] else None
             task = kind.from_dict(_given(named))
             with closing(engine.run(task)) as events:
                 for event in events:

@@ -15,7 +15,7 @@ from modules.engine.generation import GenerationError, Result, generate, noise
 from modules.models.catalog import card_for_folder
 from modules.models.latent import LatentModel
 from modules.models.loading import load
-from modules.tasks import LARGEST_SEED, ClassConditional, Task, TextToImage
+from modules.tasks import LARGEST_SEED, ClassConditional, ImageToImage, Inpaint, Task, TextToImage
 
 TASK = TextToImage(prompt="a red apple", steps=4, seed=11, width=128, height=128, model="tiny")
 
@@ -184,3 +184,70 @@ def test_a_decoder_that_breaks_is_noticed_too(model):
 
 def test_words_that_were_cut_are_counted(model):
     assert paint(model, dataclasses.replace(TASK, prompt="cat " * 250, steps=1))[1].info["words_cut"] == 10
+
+
+def photo(width: int = 150, height: int = 110) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def half_masked(width: int = 150, height: int = 110) -> Image.Image:
+    mask = Image.new("L", (width, height), 0)
+    mask.paste(255, (40, 30, 100, 80))
+    return mask
+
+
+EDITS = {
+    "image_to_image": ImageToImage(image=photo(), strength=0.5),
+    "inpaint": Inpaint(image=photo(), mask=half_masked()),
+    "only masked": Inpaint(image=photo(), mask=half_masked(), only_masked=True, strength=0.6),
+    "outpaint": Inpaint(image=photo(), extend_right=40, start_from="noise"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edits_repeat_and_a_batch_equals_its_singles(edit, model):
+    shared = {name: getattr(TASK, name) for name in ("prompt", "steps", "seed", "width", "height", "model")}
+    task = dataclasses.replace(EDITS[edit], **shared)
+    steps, result = paint(model, task)
+    assert [(step.t, step.snr) for step in steps] == list(zip(result.info["timesteps"], result.info["snr"]))
+    walked = visited_levels(task.sampler, task.schedule, task.steps, strength=task.strength)
+    assert result.info["timesteps"] == pytest.approx(walked.t, abs=1e-6)
+    assert apart(paint(model, task)[1].images[0], result.images[0]) == 0
+    batch = paint(model, dataclasses.replace(task, batch_size=2))[1]
+    assert apart(batch.images[0], result.images[0]) <= 1
+    assert apart(batch.images[0], batch.images[1]) > 1
+
+
+@pytest.mark.parametrize("start_from", ["original", "blurred", "noise"])
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DDIM"])
+def test_unmasked_pixels_come_back_to_the_last_bit(start_from, sampler, model):
+    picture, mask = photo(), half_masked()
+    kept, image = np.asarray(mask) == 0, picture
+    for seed in range(3):
+        task = Inpaint(
+            image=image, mask=mask, steps=3, sampler=sampler, schedule="trailing", seed=seed,
+            start_from=start_from, width=128, height=128,
+        )  # fmt: skip
+        (image,) = paint(model, task)[1].images
+    assert (np.asarray(image)[kept] == np.asarray(picture)[kept]).all()
+    assert (np.asarray(image)[~kept] != np.asarray(picture)[~kept]).any()
+
+
+def test_an_edit_says_what_it_was_given_and_how_large_it_became(model):
+    task = Inpaint(image=photo(), mask=half_masked(), extend_up=10, steps=2, width=128, height=128)
+    info = paint(model, task)[1].info
+    assert info["size"] == [150, 120]
+    assert set(info["edited"]) == {"image", "mask"}
+    assert all(len(sum) == 64 for sum in info["edited"].values())
+    json.dumps(info, allow_nan=False)
+
+
+def test_the_weaker_the_change_the_closer_the_picture(model):
+    """Of a random network, so only the walk's own share is judged: fewer steps, less change."""
+    task = ImageToImage(image=photo(128, 128), steps=10, seed=1, width=128, height=128)
+    start = np.asarray(photo(128, 128), float)
+    away = []
+    for strength in (0.1, 0.5, 1.0):
+        (image,) = paint(model, dataclasses.replace(task, strength=strength))[1].images
+        away.append(np.abs(np.asarray(image, float) - start).mean())
+    assert away == sorted(away)

@@ -20,7 +20,7 @@ from modules.engine.studio import Engine
 from modules.models.catalog import CatalogueError
 from modules.models.files import LoadError
 from modules.settings import PUBLIC_LIMITS, Settings
-from modules.tasks import ClassConditional, Inpaint, Limits, TaskError, TextToImage
+from modules.tasks import ClassConditional, Controlled, Inpaint, Limits, TaskError, TextToImage
 
 TASK = TextToImage(prompt="a red apple", steps=3, seed=1, width=128, height=128, model="tiny")
 
@@ -79,7 +79,8 @@ def test_a_run_yields_steps_previews_and_a_result(engine):
         (dataclasses.replace(TASK, schedule="magic"), "schedule", "'magic'"),
         (dataclasses.replace(TASK, sampler="Euler a", schedule="karras"), "schedule", "Euler a"),
         (dataclasses.replace(TASK, sampler="LCM", schedule="default", steps=900), "steps", "steps is 900"),
-        (Inpaint(model="tiny"), "model", "cannot do inpaint"),
+        (Controlled(model="tiny"), "model", "cannot do controlnet"),
+        (Inpaint(model="tiny"), "image", "image is missing"),
         (ClassConditional(model="tiny", class_name="aple"), "class_name", "class_name is 'aple'"),
         (ClassConditional(model="tiny"), "class_name", "class_name is ''"),
     ],
