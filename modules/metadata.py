@@ -95,6 +95,8 @@ def infotext(info: Mapping[str, Any]) -> str:
     }
     if info.get("class_name"):
         pairs |= {"Class": info["class_name"], "Class scale": _short(info["class_scale"])}
+    if "strength" in info:
+        pairs["Denoising strength"] = _short(info["strength"])
     pairs["Version"] = f"Epsilon Studio {info['versions']['epsilon_studio']}"
     lines = [info["prompt"]]
     if info["negative_prompt"]:

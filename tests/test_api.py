@@ -138,12 +138,27 @@ def test_odd_prompts_are_prompts(client, prompt):
     assert info["prompt"] == prompt.replace("\x00", "").replace("\x07", "")
 
 
-@pytest.mark.parametrize("name", ["controlnet", "inpaint"])
-def test_what_no_model_serves_yet_is_refused_with_a_sentence(client, name, tmp_path):
+def test_what_no_model_serves_yet_is_refused_with_a_sentence(client, tmp_path):
     picture = tmp_path / "picture.png"
     Image.new("RGB", (64, 64)).save(picture)
-    field = {"controlnet": "control_image", "inpaint": "image"}[name]
-    assert name in refused(client, **{field: handle_file(picture)}, api_name=f"/{name}")
+    assert "controlnet" in refused(client, control_image=handle_file(picture), api_name="/controlnet")
+
+
+@pytest.mark.parametrize("name", ["inpaint", "image_to_image"])
+def test_pictures_travel_as_files(client, engine, name, tmp_path):
+    picture, mask = tmp_path / "picture.png", tmp_path / "mask.png"
+    Image.new("RGB", (64, 48), "teal").save(picture)
+    strokes = Image.new("RGBA", (64, 48))
+    strokes.paste((9, 9, 9, 255), (0, 0, 10, 10))
+    strokes.save(mask)
+    given = {"image": handle_file(picture)} | ({"mask": handle_file(mask)} if name == "inpaint" else {})
+    _, info = client.predict(**given, steps=2, strength=0.5, api_name=f"/{name}")
+    assert info["kind"] == name
+    assert engine.runs[-1].image.getpixel((5, 5)) == (0, 128, 128)
+    if name == "inpaint":
+        assert engine.runs[-1].mask.getpixel((5, 5)) == 255
+        assert engine.runs[-1].mask.getpixel((20, 20)) == 0
+    assert "image is missing" in refused(client, api_name=f"/{name}")
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_sentence(client, tmp_path):

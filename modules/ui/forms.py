@@ -9,6 +9,7 @@ from typing import Any
 
 from modules import tasks
 from modules.tasks import Task, TaskError
+from modules.ui import painter
 from modules.ui.toolkit import gr
 
 
@@ -39,6 +40,8 @@ def as_field(kind: type[Task], name: str, value: Any) -> Any:
 
     The seed is text on the page, because a browser's numbers lose digits beyond 2^53.
     """
+    if "picture" in kind.__dataclass_fields__[name].metadata:
+        return painter.read(name, value)
     if value is None or (name == "seed" and not str(value).strip()):
         return tasks.default(kind, name)
     if name != "seed":

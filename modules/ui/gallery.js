@@ -176,6 +176,12 @@ pour();
 
 find(".reuse").addEventListener("click", () => trigger("select", { recipe: state.run.pictures[state.index].recipe, all: true }));
 find(".keep").addEventListener("click", () => trigger("select", { recipe: state.run.pictures[state.index].recipe, all: false }));
+for (const button of element.querySelectorAll(".send")) {
+  button.addEventListener("click", () => {
+    const { path } = state.run.pictures[state.index].file;
+    trigger("select", { send: button.dataset.to, path });
+  });
+}
 find(".copy").addEventListener("click", async (event) => {
   const button = event.currentTarget;
   const text = state.run.pictures[state.index].infotext;

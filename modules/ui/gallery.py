@@ -21,11 +21,25 @@ from modules.ui.toolkit import gr
 HERE = Path(__file__).parent
 
 
-def gallery() -> gr.HTML:
-    """The component; its `select` event carries the recipe that a person asked to use again."""
+SENDS = {
+    "inpaint": ("Repaint", "Paint over parts of this picture and have them made anew"),
+    "image_to_image": ("Vary", "Start the next picture from this one"),
+}
+
+
+def gallery(kinds: Sequence[str] = ()) -> gr.HTML:
+    """The component; its `select` event carries the recipe to use again, or the tab to send the picture to.
+
+    `kinds`: the tabs of the page; a picture may be sent to those that start from one.
+    """
+    sends = "".join(
+        f'<button type="button" class="send" data-to="{kind}" title="{hint}">{name}</button>'
+        for kind, (name, hint) in SENDS.items()
+        if kind in kinds
+    )
     return gr.HTML(
         value={"phase": "empty"},
-        html_template=(HERE / "gallery.html").read_text(encoding="utf-8"),
+        html_template=(HERE / "gallery.html").read_text(encoding="utf-8").replace("<!-- sends -->", sends),
         js_on_load=(HERE / "gallery.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id="gallery",
@@ -100,7 +114,9 @@ def facts(info: Mapping[str, Any], seed: int) -> list[tuple[str, str]]:
         found.append(("class guidance", f"{info['class_scale']:g}"))
     if info.get("prompt") or info.get("negative_prompt"):
         found.append(("guidance", f"{info['guidance_scale']:g}"))
-    found.append(("", f"{info['width']} × {info['height']}"))
+    if info.get("strength", 1) < 1:
+        found.append(("strength", f"{info['strength']:g}"))
+    found.append(("", "{} × {}".format(*info.get("size", (info["width"], info["height"])))))
     found.append(("", f"{info['seconds']:.1f} s"))
     return found
 

@@ -12,12 +12,12 @@ from html import escape
 from typing import Any
 
 from modules.tasks import TextToImage
-from modules.ui import gallery, recipes, runs, snr_panel, theme
+from modules.ui import gallery, painter, recipes, runs, snr_panel, theme
 from modules.ui.forms import Form, Maker
-from modules.ui.tabs import class_conditional, text_to_image
+from modules.ui.tabs import class_conditional, image_to_image, inpaint, text_to_image
 from modules.ui.toolkit import gr, on_gpu
 
-TABS = (text_to_image, class_conditional)
+TABS = (text_to_image, class_conditional, inpaint, image_to_image)
 PATIENCE, WATCHED = 0.3, 400  # seconds between two looks at an engine that warms up, and how many looks
 
 HEADER = """
@@ -44,7 +44,7 @@ class Page:
                 self._draw_tabs()
                 self._draw_more()
             with gr.Column(elem_id="showing", min_width=280):
-                self.gallery = gallery.gallery()
+                self.gallery = gallery.gallery([tab.KIND.kind for tab in self.tabs.values()])
             with gr.Column(elem_id="explaining", min_width=280):
                 self.panel = snr_panel.build(self.engine)
         shared = self.more | self.panel.fields
@@ -58,9 +58,10 @@ class Page:
         self.own: dict[str, dict[str, Any]] = {}
         self.generate: dict[str, gr.Button] = {}
         self.cancel: dict[str, gr.Button] = {}
+        self.tab: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="tabs") as self.chooser:
             for name, tab in self.tabs.items():
-                with gr.Tab(tab.TITLE, id=name):
+                with gr.Tab(tab.TITLE, id=name) as self.tab[name]:
                     self.own[name] = tab.fields(self.engine)
                     self.generate[name] = gr.Button(
                         "Generate", variant="primary", elem_id=f"generate-{name}", elem_classes="generate"
@@ -161,11 +162,34 @@ class Page:
 
     def _wire_panel(self) -> None:
         panel = self.panel
+        open_tab = gr.State(next(iter(self.tabs)))
+        strengths = {
+            n: form.fields["strength"] for n, form in self.forms.items() if "strength" in form.fields
+        }
         controls = [panel.sampler, panel.schedule, panel.steps, panel.compare]
+
+        def changed(now: str, *values: Any) -> tuple[Any, ...]:
+            strength = dict(zip(strengths, values[len(controls) :], strict=True)).get(now, 1.0)
+            return snr_panel.changed(self.engine, *values[: len(controls)], strength)
+
+        def entered(name: str, _left: str, *values: Any) -> tuple[Any, ...]:
+            return name, *changed(name, *values)
+
+        inputs = [open_tab, *controls, *strengths.values()]
+        for name, tab in self.tab.items():
+            tab.select(
+                partial(entered, name),
+                inputs,
+                [open_tab, panel.plot, panel.schedule, panel.steps],
+                queue=False,
+                trigger_mode="always_last",
+                show_progress="hidden",
+                api_visibility="private",
+            )
         gr.on(
-            [control.change for control in controls],
-            partial(snr_panel.changed, self.engine),
-            controls,
+            [control.change for control in [*controls, *strengths.values()]],
+            changed,
+            inputs,
             [panel.plot, panel.schedule, panel.steps],
             queue=False,
             trigger_mode="always_last",
@@ -178,6 +202,9 @@ class Page:
         parts = {part: None for form in self.forms.values() for part in form.fields.values()}
 
         def reuse(event: gr.EventData) -> dict[Any, Any]:
+            if kind := event._data.get("send"):
+                path = painter.uploaded("image", event._data["path"])
+                return {self.chooser: gr.Tabs(selected=kind), self.own[kind]["image"]: painter.holding(path)}
             recipe = json.loads(event._data["recipe"])
             if not event._data["all"]:
                 return {self.more["seed"]: str(recipe["seed"])}

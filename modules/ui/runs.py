@@ -12,7 +12,7 @@ from typing import Any
 from modules import metadata
 from modules.tasks import Task
 from modules.ui import gallery
-from modules.ui.snr_panel import levels_message
+from modules.ui.snr_panel import levels_message, walked
 from modules.ui.toolkit import served
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,12 @@ def paint(engine: Any, task: Task) -> Generator[dict[str, Any], None, None]:
 
 def walk(engine: Any, task: Task) -> dict[str, Any]:
     """The message for the panel at the start of a run: the levels that it is going to visit."""
-    visited = engine.snr_curve(task.sampler, task.schedule, task.steps, task.model)["visited"]
+    strength = getattr(task, "strength", 1.0)
+    visited = engine.snr_curve(task.sampler, task.schedule, task.steps, task.model, strength)["visited"]
     return {
-        "live": levels_message(visited, f"{task.sampler}, {task.schedule}, {task.steps} steps, in progress")
+        "live": levels_message(
+            visited, f"{walked(task.sampler, task.schedule, task.steps, strength)}, in progress"
+        )
     }
 
 
@@ -88,7 +91,8 @@ def finished(engine: Any, result: Any) -> dict[str, Any]:
     visited = {name: info[key] for name, key in VISITED.items()}
     pictures = []
     for index, path in enumerate(kept(engine, result)):
-        label = f"{info['sampler']}, {info['schedule']}, {info['steps']} steps, seed {info['seeds'][index]}"
+        path_walked = walked(info["sampler"], info["schedule"], info["steps"], info.get("strength", 1.0))
+        label = f"{path_walked}, seed {info['seeds'][index]}"
         text = metadata.infotext(info | {"seed": info["seeds"][index]})
         pictures.append(gallery.picture(path, info, index, text, levels_message(visited, label)))
     count = len(pictures)

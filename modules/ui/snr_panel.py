@@ -57,7 +57,7 @@ def build(engine: Any) -> Panel:
 
 
 def changed(
-    engine: Any, sampler: str, schedule: str, steps: float, compare: str | None
+    engine: Any, sampler: str, schedule: str, steps: float, compare: str | None, strength: float = 1.0
 ) -> tuple[dict[str, Any], Any, Any]:
     """After any change of the controls: the drawing, this sampler's spacings, how far the steps reach."""
     spacings = engine.spacings(sampler)
@@ -66,28 +66,41 @@ def changed(
     reach = min(FAR.get(sampler, USUAL), engine.limits(TextToImage, "steps").maximum)
     steps = int(min(max(steps or 1, 1), reach))
     return (
-        curve_message(engine, sampler, schedule, steps, compare),
+        curve_message(engine, sampler, schedule, steps, compare, strength),
         gr.update(choices=spacings, value=schedule),
         gr.update(maximum=reach, value=steps),
     )
 
 
 def curve_message(
-    engine: Any, sampler: str, schedule: str, steps: int, compare: str | None = NOTHING
+    engine: Any,
+    sampler: str,
+    schedule: str,
+    steps: int,
+    compare: str | None = NOTHING,
+    strength: float = 1.0,
 ) -> dict[str, Any]:
     """The curves for snr_panel.js; a pair or a count that cannot be is told in words instead."""
     message: dict[str, Any] = {"refusal": None, "compare": None}
     try:
-        curve = engine.snr_curve(sampler, schedule, steps)
+        curve = engine.snr_curve(sampler, schedule, steps, strength=strength)
         message["train"] = thinned(curve["train"])
-        message["plan"] = levels_message(curve["visited"], f"next: {sampler}, {schedule}, {steps} steps")
+        message["plan"] = levels_message(
+            curve["visited"], f"next: {walked(sampler, schedule, steps, strength)}"
+        )
         if compare and compare != NOTHING:
             name, _, spacing = compare.rpartition(", ")
-            other = engine.snr_curve(name, spacing, steps)
-            message["compare"] = levels_message(other["visited"], f"{compare}, {steps} steps")
+            other = engine.snr_curve(name, spacing, steps, strength=strength)
+            message["compare"] = levels_message(other["visited"], walked(name, spacing, steps, strength))
     except ValueError as refusal:
         message["refusal"] = str(refusal)
     return message
+
+
+def walked(sampler: str, schedule: str, steps: int, strength: float = 1.0) -> str:
+    """Which levels these are, in a few words."""
+    cut = f", begun at strength {strength:g}" if strength < 1 else ""
+    return f"{sampler}, {schedule}, {steps} steps{cut}"
 
 
 def levels_message(levels: Mapping[str, Any], label: str) -> dict[str, Any]:

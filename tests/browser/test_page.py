@@ -296,6 +296,81 @@ def test_a_picture_gives_its_settings_back(visit, tmp_path):
     assert page.input_value("#seed input, #seed textarea") == "5"
 
 
+def bring(page, easel, folder, size=(320, 200)):
+    Image.new("RGB", size, "teal").save(folder / "brought.png")
+    page.set_input_files(f"#{easel} .file", folder / "brought.png")
+    page.wait_for_selector(f"#{easel} .easel[data-state=held]")
+
+
+def stroke(page, easel, *places):
+    """Draws through places given as shares of the picture's width and height; they may lie outside."""
+    sheet = page.locator(f"#{easel} .sheet")
+    sheet.scroll_into_view_if_needed()
+    box = sheet.bounding_box()
+    at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for place in at[1:]:
+        page.mouse.move(*place, steps=5)
+    page.mouse.up()
+
+
+def test_a_mask_is_painted_and_what_is_kept_is_told(visit, engine, tmp_path):
+    page = visit()
+    set_steps(page, 2)
+    page.get_by_role("tab", name="Inpaint").click()
+    bring(page, "inpaint-easel", tmp_path)
+    stroke(page, "inpaint-easel", (-0.02, -0.03), (0.3, 0.5))
+    page.wait_for_selector("#inpaint-easel .easel[data-painted=true]")
+    page.get_by_role("tab", name="Text").click()
+    page.get_by_role("tab", name="Inpaint").click()
+    page.fill("#inpaint-prompt textarea", "a star")
+    page.click(GENERATE)
+    finish(page)
+    task = engine.runs[-1]
+    assert (task.kind, task.prompt, task.image.size, task.mask.size) == (
+        "inpaint",
+        "a star",
+        (320, 200),
+        (320, 200),
+    )
+    assert task.mask.getpixel((0, 0)) == 255
+    assert task.mask.getpixel((310, 190)) == 0
+    page.click("#inpaint-easel .invert")
+    page.click("#inpaint-easel .undo")
+    page.click("#inpaint-easel .undo")
+    page.wait_for_selector("#inpaint-easel .easel[data-painted=false]")
+
+
+def test_a_picture_is_sent_on_with_one_press_and_the_panel_shows_the_cut(visit, engine):
+    page = visit()
+    set_steps(page, 10)
+    generate(page)
+    finish(page)
+    page.click(".send[data-to=image_to_image]")
+    page.wait_for_selector("#image-easel .easel[data-state=held]")
+    type_number(page, "image-strength", 0.5)
+    page.wait_for_function("document.querySelectorAll('.snr-plot .dots circle').length === 5")
+    assert "begun at strength 0.5" in page.inner_text(".snr-which")
+    page.click(GENERATE)
+    page.wait_for_function("document.querySelectorAll('.strip img').length === 2")
+    assert (engine.runs[-1].kind, engine.runs[-1].strength) == ("image_to_image", 0.5)
+    assert engine.runs[-1].image.size == (256, 256)
+    assert dots(page) == pytest.approx(
+        engine.snr_curve("DPM++ 2M", "karras", 10, strength=0.5)["visited"]["log_snr"]
+    )
+
+
+def test_an_edit_without_a_picture_says_what_is_missing(visit, engine):
+    page = visit()
+    count = len(engine.runs)
+    page.get_by_role("tab", name="Image").click()
+    page.click(GENERATE)
+    page.wait_for_selector('.status[data-kind="refused"]')
+    assert "choose the picture" in page.inner_text(".status")
+    assert len(engine.runs) == count
+
+
 def test_keys_generate_and_cancel(visit):
     page = visit()
     page.fill("#prompt textarea", "a rocket")

@@ -59,7 +59,7 @@ class Card:
 
     id: str = "pocket"
     title: str = "Pocket (a stand-in)"
-    tasks: tuple[str, ...] = ("text_to_image", "class_conditional")
+    tasks: tuple[str, ...] = ("text_to_image", "class_conditional", "inpaint", "image_to_image")
     limits: Mapping[str, Limits] = field(
         default_factory=lambda: {"width": Limits(128, 512, 64), "height": Limits(128, 512, 64)}
     )
@@ -159,15 +159,20 @@ class FakeEngine:
         if schedule not in PAIRS[sampler]:
             possible = ", ".join(PAIRS[sampler])
             raise TaskError("schedule", f"{sampler} has no spacing {schedule!r}; it has {possible}.")
-        return {"train": levels(ALPHAS_CUMPROD, np.arange(1000)), "visited": visited(schedule, steps)}
+        late = steps - max(1, int(steps * strength + 1e-9))
+        walk = {name: column[late:] for name, column in visited(schedule, steps).items()}
+        return {"train": levels(ALPHAS_CUMPROD, np.arange(1000)), "visited": walk}
 
     def run(self, task: Task) -> Iterator[Step | Result]:
         """Steps at real levels, then drawn pictures; the seed decides the drawing."""
-        walk = self.snr_curve(task.sampler, task.schedule, task.steps)["visited"]
+        strength = getattr(task, "strength", 1.0)
+        walk = self.snr_curve(task.sampler, task.schedule, task.steps, strength=strength)["visited"]
         if task.model not in self.catalog or task.kind not in self.catalog[task.model].tasks:
             raise TaskError("model", f"No model that is installed here can serve {task.kind} yet.")
         if getattr(task, "class_name", "apple") not in CLASSES:
             raise TaskError("class_name", f"class_name is {task.class_name!r}; it is not a class of Pocket.")
+        if getattr(task, "image", True) is None:
+            raise TaskError("image", "image is missing: choose the picture to start from.")
         return self._run(task, walk)
 
     def _run(self, task: Task, walk: dict[str, list[float]]) -> Iterator[Step | Result]:
@@ -179,14 +184,14 @@ class FakeEngine:
             self.most_running = max(self.most_running, self.running)
             begun = time.monotonic()
             try:
-                for i in range(task.steps):
+                for i in range(len(walk["t"])):
                     time.sleep(self.pace)
                     if self.breaks is not None and i == 2:
                         raise self.breaks
-                    clean = 1 - i / task.steps
+                    clean = 1 - i / len(walk["t"])
                     picture = drawing(seed, task.width, task.height, clean)
                     columns = {name: walk[name][i] for name in ("t", "alpha", "sigma", "snr")}
-                    yield Step(i, task.steps, **columns, predicted_x0=picture)
+                    yield Step(i, len(walk["t"]), **columns, predicted_x0=picture)
                 seeds = [seed + i for i in range(task.batch_size)]
                 info = task.scalars() | {
                     "kind": task.kind,

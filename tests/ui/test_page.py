@@ -23,7 +23,7 @@ def components(blocks, kind):
 
 
 def test_only_tabs_that_a_model_can_serve_are_there(blocks):
-    assert [tab.label for tab in components(blocks, "tabitem")] == ["Text", "Class"]
+    assert [tab.label for tab in components(blocks, "tabitem")] == ["Text", "Class", "Inpaint", "Image"]
     alone = build(FakeEngine(catalog={"pocket": Card(tasks=("text_to_image",))}), Settings())
     assert [tab.label for tab in components(alone, "tabitem")] == ["Text"]
 
@@ -33,7 +33,8 @@ def test_at_most_five_controls_are_visible_in_a_tab(blocks):
         seen, waiting = [], list(tab.children)
         while waiting:
             block = waiting.pop()
-            waiting += getattr(block, "children", [])
+            if block.get_block_name() != "accordion" or block.open:
+                waiting += getattr(block, "children", [])
             controls = ("textbox", "slider", "dropdown", "button", "checkbox", "radio", "number")
             if block.get_block_name() in controls and block.visible:
                 seen.append(block.label if hasattr(block, "label") else block.value)
@@ -49,13 +50,20 @@ def test_one_listener_an_event(blocks):
 
 def test_every_generating_event_shares_one_slot(blocks):
     generating = [fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]
-    assert len(generating) == 2 + 4
+    assert len(generating) == 4 + 5
     assert all(fn.types_generator or fn.api_name for fn in generating)
 
 
 def test_the_named_endpoints_are_the_public_ones(blocks):
     public = {fn.api_name for fn in blocks.fns.values() if fn.api_visibility == "public"}
-    assert public == {"text_to_image", "class_conditional", "controlnet", "inpaint", "snr_curve"}
+    assert public == {
+        "text_to_image",
+        "class_conditional",
+        "controlnet",
+        "inpaint",
+        "image_to_image",
+        "snr_curve",
+    }
 
 
 def test_the_sheet_and_the_scripts_ask_nothing_of_any_other_machine():
