@@ -13,6 +13,7 @@ from modules.images import open_mask, open_picture
 from modules.tasks import ImageToImage, Inpaint, TaskError
 
 GRID = 64  # pixels: every U-Net here halves its latents evenly at multiples of this
+EDGE = 8.0  # pixels of the canvas over which the new picture's colours are led over to the old one's
 SMALLEST, SLIMMEST = 16, 8  # pixels a side, and times as long as wide
 
 Box = tuple[int, int, int, int]
@@ -64,11 +65,12 @@ class Canvas:
         if self.weights is None:
             return seen
         left, top, right, bottom = self.box
-        new = np.asarray(seen.resize((right - left, bottom - top), Image.Resampling.LANCZOS), np.float32)
-        old, weights = self._seen(self.picture), self._seen(self.weights)[..., None]
+        new = np.asarray(seen.resize((right - left, bottom - top), Image.Resampling.LANCZOS))
+        reach = EDGE * (right - left) / wide
         whole = self.picture.copy()
-        mixed = (old + weights * (new - old)).round().astype(np.uint8)
-        whole[top:bottom, left:right] = np.where(weights > 0, mixed, old)
+        whole[top:bottom, left:right] = masks.blended(
+            self._seen(self.picture), new, self._seen(self.weights), reach
+        )
         return Image.fromarray(whole)
 
     def _seen(self, whole: np.ndarray) -> np.ndarray:

@@ -66,6 +66,23 @@ def test_filling_reaches_across_a_large_mask_and_an_entire_one_is_grey():
     assert (masks.filled(picture, np.ones((200, 200), bool)) == 128).all()
 
 
+def test_a_repainted_part_meets_its_surroundings_without_a_step():
+    """A new picture that is 40 levels brighter all over: no step at the edge, its own level further in."""
+    old, new = np.full((64, 64, 3), 100, np.uint8), np.full((64, 64, 3), 140, np.uint8)
+    mask = square(64, 12, 52)
+    out = masks.blended(old, new, masks.feathered(mask, 0), reach=4)[32, :, 0].astype(int)
+    assert (out[:12] == 100).all()
+    assert np.abs(np.diff(out)).max() <= 10
+    assert abs(out[32] - 140) <= 1
+    assert (masks.blended(old, new, np.ones((64, 64), np.float32), 4) == new).all()
+    assert (masks.blended(old, new, np.zeros((64, 64), np.float32), 4) == old).all()
+
+
+def test_an_equal_picture_is_laid_over_unchanged():
+    old = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    assert (masks.blended(old, old, masks.feathered(square(40, 9, 30), 3), 5) == old).all()
+
+
 def test_the_box_holds_the_mask_with_its_padding_in_the_canvas_shape():
     mask = np.zeros((100, 200), bool)
     mask[40:50, 60:80] = True
