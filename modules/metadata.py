@@ -1,4 +1,4 @@
-"""How a picture was made is written into its PNG here and read back: our recipe, and A1111's infotext."""
+"""How a picture was made is written into its PNG here and read back: our recipe, A1111's text, IPTC's mark."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ from modules.tasks import KINDS, LARGEST_SEED, Task, TaskError, TextToImage
 INFOTEXT_CHUNK = "parameters"
 RECIPE_CHUNK = "epsilon_studio"
 LONGEST_CHUNK = 1_000_000
+XMP_CHUNK = "XML:com.adobe.xmp"
+EXIF, USER_COMMENT = 0x8769, 0x9286
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ Iptc4xmpExt:DigitalSourceType="{source}"/>
+</rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
 
 SCHEDULE_TYPES = {  # our names and A1111's "Schedule type"
     "default": "Normal",
@@ -56,6 +65,7 @@ def write_png(picture: Image.Image, path: Path, info: Mapping[str, Any], index: 
     chunks = PngInfo()
     chunks.add_itxt(INFOTEXT_CHUNK, infotext({**info, "seed": info["seeds"][index]}))
     chunks.add_itxt(RECIPE_CHUNK, json.dumps({**info, "index": index}, ensure_ascii=False, allow_nan=False))
+    chunks.add_itxt(XMP_CHUNK, XMP.format(source=SOURCE_TYPES + source_type(info)))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -69,10 +79,18 @@ def write_png(picture: Image.Image, path: Path, info: Mapping[str, Any], index: 
     _sync_folder(path.parent)
 
 
+def source_type(info: Mapping[str, Any]) -> str:
+    """IPTC's word for where a picture comes from: a model alone, or a model and another picture."""
+    return "compositeWithTrainedAlgorithmicMedia" if info.get("edited") else "trainedAlgorithmicMedia"
+
+
 def read(picture: Image.Image) -> Recipe:
-    """The recipe of a picture made here or by A1111 and its kin; an empty one if it carries none."""
+    """The recipe of a picture made here or by A1111 and its kin; an empty one if it carries none.
+
+    PNG carries it in text chunks, JPEG and WebP in the Exif comment.
+    """
     chunks = getattr(picture, "text", None) or picture.info
-    ours, theirs = chunks.get(RECIPE_CHUNK), chunks.get(INFOTEXT_CHUNK)
+    ours, theirs = chunks.get(RECIPE_CHUNK), chunks.get(INFOTEXT_CHUNK) or _exif_comment(picture)
     if isinstance(ours, str) and len(ours) <= LONGEST_CHUNK:
         return _from_ours(ours)
     if isinstance(theirs, str) and len(theirs) <= LONGEST_CHUNK:
@@ -128,6 +146,25 @@ def from_infotext(source: str) -> Recipe:
     pairs.pop("Version", None)
     pairs.pop("Model hash", None)
     return _recipe(kind, values, {}, list(pairs))
+
+
+def _exif_comment(picture: Image.Image) -> str | None:
+    """The Exif comment as text: eight bytes name its encoding; some writers of Unicode swap the bytes."""
+    comment = picture.getexif().get_ifd(EXIF).get(USER_COMMENT)
+    if isinstance(comment, str):
+        return comment
+    if not isinstance(comment, bytes):
+        return None
+    code, body = comment[:8], comment[8:]
+    if not code.startswith(b"UNICODE"):
+        return (
+            body.decode("utf-8", "replace")
+            if code.startswith(b"ASCII")
+            else comment.decode("utf-8", "replace")
+        )
+    # Latin letters have one zero byte of two: where the zeros stand tells the order.
+    little = body[1::2].count(0) > body[::2].count(0)
+    return body.decode("utf-16-le" if little else "utf-16-be", "replace").strip("\ufeff\0")
 
 
 def _from_ours(source: str) -> Recipe:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -154,3 +155,40 @@ def test_our_chunk_is_plain_json(picture, tmp_path):
     with Image.open(tmp_path / "g.png") as saved:
         saved.load()
         assert json.loads(saved.text["epsilon_studio"]) == info_of(TASK) | {"index": 1}
+
+
+INFOTEXT = "a cat, 猫\nNegative prompt: dull\nSteps: 9, Sampler: Euler, CFG scale: 6, Seed: 3, Size: 64x64"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+@pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le"])
+def test_the_exif_comment_of_other_tools_is_read(suffix, order, picture, tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(metadata.EXIF)[metadata.USER_COMMENT] = b"UNICODE\0" + INFOTEXT.encode(order)
+    picture.save(tmp_path / f"theirs.{suffix}", exif=exif)
+    with Image.open(tmp_path / f"theirs.{suffix}") as saved:
+        task = read(saved).task
+    assert task is not None
+    assert (task.prompt, task.negative_prompt, task.steps, task.seed) == ("a cat, 猫", "dull", 9, 3)
+
+
+def test_an_exif_comment_that_says_nothing_is_no_recipe(picture, tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(metadata.EXIF)[metadata.USER_COMMENT] = b"\xff\xd8\0"
+    picture.save(tmp_path / "odd.jpg", exif=exif)
+    with Image.open(tmp_path / "odd.jpg") as saved:
+        assert read(saved).unread == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [({}, "trainedAlgorithmicMedia"), ({"edited": {"image": "0"}}, "compositeWithTrainedAlgorithmicMedia")],
+)
+def test_every_picture_says_that_a_model_made_it(more, word, picture, tmp_path):
+    write_png(picture, tmp_path / "marked.png", info_of(TASK) | more)
+    with Image.open(tmp_path / "marked.png") as saved:
+        packet = saved.text[metadata.XMP_CHUNK]
+    described = ElementTree.fromstring(packet.split("?>", 1)[1].rsplit("<?", 1)[0])[0][0]
+    assert described.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType") == (
+        f"http://cv.iptc.org/newscodes/digitalsourcetype/{word}"
+    )
