@@ -1,4 +1,4 @@
-"""How a picture was made is written into its PNG here and read back: our recipe, A1111's text, IPTC's mark."""
+"""How a picture was made goes into its PNG and comes back here: our recipe, A1111's text, IPTC's mark."""
 
 from __future__ import annotations
 

@@ -126,6 +126,11 @@ class Engine:
             raise TaskError("sampler", tasks.not_one_of("sampler", sampler, list(SAMPLERS)))
         return list(SAMPLERS[sampler].spacings)
 
+    def most_steps(self, sampler: str) -> int:
+        """The largest number of steps that a sampler can take; TaskError if there is no such sampler."""
+        self.spacings(sampler)
+        return min(SAMPLERS[sampler].max_steps, int(tasks.limits(TextToImage, "steps").maximum))
+
     def snr_curve(
         self, sampler: str, schedule: str, steps: int, model: str | None = None, strength: float = 1.0
     ) -> dict[str, dict[str, list[float]]]:

@@ -63,7 +63,8 @@ def changed(
     spacings = engine.spacings(sampler)
     if schedule not in spacings:
         schedule = spacings[0]
-    reach = min(FAR.get(sampler, USUAL), engine.limits(TextToImage, "steps").maximum)
+    allowed = engine.limits(TextToImage, "steps").maximum
+    reach = min(FAR.get(sampler, USUAL), engine.most_steps(sampler), allowed)
     steps = int(min(max(steps or 1, 1), reach))
     return (
         curve_message(engine, sampler, schedule, steps, compare, strength),

@@ -265,3 +265,9 @@ def test_offline_is_told_to_the_hub_client(tiny_folder, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     Engine(Settings(model=str(tiny_folder), offline=True))
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_some_samplers_take_few_steps(engine):
+    assert (engine.most_steps("LCM"), engine.most_steps("DDIM")) == (50, 1000)
+    with pytest.raises(TaskError, match="sampler is 'Magic'"):
+        engine.most_steps("Magic")

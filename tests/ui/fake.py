@@ -23,6 +23,7 @@ PAIRS = {
     "DDIM": ["default", "trailing", "zero_snr"],
     "Euler": ["default", "trailing", "karras", "exponential"],
     "Euler a": ["default", "trailing"],
+    "LCM": ["default"],
     "DPM++ 2M": ["default", "trailing", "karras", "exponential"],
 }
 CLASSES = ["apple", "balloon", "car", "cat face", "heart", "pizza", "rocket", "smiling face", "star"]
@@ -129,6 +130,10 @@ class FakeEngine:
     def spacings(self, sampler: str) -> list[str]:
         """Those possible with a sampler."""
         return PAIRS[sampler]
+
+    def most_steps(self, sampler: str) -> int:
+        """The largest number of steps that a sampler can take."""
+        return 50 if sampler == "LCM" else 1000
 
     def limits(self, kind: type[Task], field: str, model: str | None = None) -> Limits:
         """The limits of a field, here."""

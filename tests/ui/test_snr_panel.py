@@ -46,6 +46,14 @@ def test_a_sampler_without_the_spacing_gets_one_that_it_has(engine):
 def test_steps_beyond_a_samplers_reach_come_back_into_it(engine):
     _, _, steps = snr_panel.changed(engine, "Euler", "karras", 1000, snr_panel.NOTHING)
     assert (steps["maximum"], steps["value"]) == (100, 100)
+    _, _, steps = snr_panel.changed(engine, "LCM", "default", 80, snr_panel.NOTHING)
+    assert (steps["maximum"], steps["value"]) == (50, 50)
+
+
+def test_a_late_start_shows_the_cut(engine):
+    message, *_ = snr_panel.changed(engine, "Euler", "karras", 10, snr_panel.NOTHING, 0.3)
+    assert message["plan"]["t"] == engine.snr_curve("Euler", "karras", 10)["visited"]["t"][-3:]
+    assert message["plan"]["label"].endswith("begun at strength 0.3")
 
 
 def test_a_second_sampler_is_laid_over_the_first(engine):
