@@ -9,6 +9,7 @@
     python -m modules.training.export       write assets/pocket
     python -m modules.training.judge        names things, for the scores      5 min
     python -m modules.training.evaluate     scores and contact sheets
+    python -m modules.training.studies      guidance, negative prompts, masks
 
 Every command explains itself with --help. The autoencoder, the latents and the denoiser can be killed at
 any moment and go on from where they were.

@@ -18,8 +18,15 @@ CAMERA = Camera.looking((0.4, 1.6, 5.0), (0.0, 0.6, 0.0), 150.0, 96)
 
 
 def staged(*bodies) -> Stage:
-    return Stage(bodies=bodies, palette=np.full((1, 3), 0.5, np.float32), floor=GREYS, wall=GREYS, top=GREYS,
-                 wall_distance=8.0, light=shapes.unit(np.array([0.5, 1.2, 0.6])))
+    return Stage(
+        bodies=bodies,
+        palette=np.full((1, 3), 0.5, np.float32),
+        floor=GREYS,
+        wall=GREYS,
+        top=GREYS,
+        wall_distance=8.0,
+        light=shapes.unit(np.array([0.5, 1.2, 0.6])),
+    )
 
 
 def rays_of(camera: Camera) -> np.ndarray:
@@ -56,8 +63,9 @@ def test_depth_of_a_ball_on_the_floor_is_the_closed_form():
 
 BODIES = {
     "capsule": shapes.RoundCone(np.array([-0.4, 0.5, 0.0]), np.array([0.5, 0.9, 0.3]), 0.3, 0.3),
-    "cushion": shapes.Cushion(np.array([(-0.3, 0.4, 0), (0.3, 0.4, 0), (0.5, 1.1, 0.1),
-                                        (-0.5, 1.1, 0.1)]), 0.2),
+    "cushion": shapes.Cushion(
+        np.array([(-0.3, 0.4, 0), (0.3, 0.4, 0), (0.5, 1.1, 0.1), (-0.5, 1.1, 0.1)]), 0.2
+    ),
     "box": shapes.Solid("box", np.array([0, 0.5, 0.0]), scenes._about_y(0.5), (0.5, 0.4, 0.3)),
     "cylinder": shapes.Solid("cylinder", np.array([0, 0.5, 0.0]), np.eye(3), (0.4, 0.5, 0.1)),
     "cone": shapes.Solid("cone", np.array([0, 0.5, 0.0]), np.eye(3), (0.5, 0.5, 0.08)),
@@ -86,8 +94,11 @@ def test_corners_hold_the_body_and_move_with_it(name):
     turn, shift = scenes._about_y(0.7), np.array([0.3, 0.1, -0.5])
     moved = body.moved(turn, shift, thing=5)
     points = np.random.default_rng(0).uniform(-1.5, 1.5, (4000, 3))
-    np.testing.assert_allclose(moved.distance((points @ turn.T + shift).astype(np.float32)),
-                               body.distance(points.astype(np.float32)), atol=1e-5)
+    np.testing.assert_allclose(
+        moved.distance((points @ turn.T + shift).astype(np.float32)),
+        body.distance(points.astype(np.float32)),
+        atol=1e-5,
+    )
     inside = points[body.distance(points.astype(np.float32)) < 0]
     assert len(inside) > 10
     assert (inside >= body.corners.min(0) - 1e-6).all()
@@ -106,8 +117,10 @@ def test_the_nearer_body_wins():
 def test_a_shadow_falls_away_from_the_light():
     stage = staged(shapes.RoundCone(np.array([0, 0.4, 0.0]), np.array([0, 0.4, 0.0]), 0.4, 0.4))
     away = np.array([0, 0.4, 0.0]) - stage.light * (0.4 / stage.light[1])  # the centre's shadow on the floor
-    lit, dark = (render(stage, CAMERA).image[tuple(CAMERA.project(spot)[1::-1].astype(int))].mean()
-                 for spot in (away * (-1, 1, 1) + (0.6, 0, 0), away - (0.25, 0, 0.1)))
+    lit, dark = (
+        render(stage, CAMERA).image[tuple(CAMERA.project(spot)[1::-1].astype(int))].mean()
+        for spot in (away * (-1, 1, 1) + (0.6, 0, 0), away - (0.25, 0, 0.1))
+    )
     assert dark < lit - 15
 
 
@@ -168,8 +181,10 @@ def test_pointing_goes_to_that_side_of_the_picture(pose, wrist, sign):
 
 
 def test_mirrored_pose_mirrors_the_joints():
-    flip = {name: name.replace("left", "right") if "left" in name else name.replace("right", "left")
-            for name in poses.joints(poses.POSES["waving"])}
+    flip = {
+        name: name.replace("left", "right") if "left" in name else name.replace("right", "left")
+        for name in poses.joints(poses.POSES["waving"])
+    }
     for pose in poses.POSES.values():
         straight, mirror = poses.joints(pose), poses.joints(poses.mirrored(pose))
         for name, spot in straight.items():
@@ -235,16 +250,23 @@ def test_arrays_are_of_the_promised_kind(many):
 
 def test_depth_and_camera_agree_with_the_floor(many):
     for shown in many[:10]:
-        camera = Camera(**{key: np.array(value) if isinstance(value, list) else value
-                           for key, value in shown.facts["camera"].items()})
+        camera = Camera(
+            **{
+                key: np.array(value) if isinstance(value, list) else value
+                for key, value in shown.facts["camera"].items()
+            }
+        )
         points = camera.eye + shown.depth[..., None] * rays_of(camera)
         assert np.abs(points[-1, :, 1]).max() < 1e-3 or shown.mask[-1].any(), "the bottom row shows the floor"
         assert points[..., 1].min() > -0.05
 
 
 def test_things_wear_the_colour_that_is_told():
-    hues = {name: colorsys.rgb_to_hsv(*np.array(rgb) / 255)[0] for name, rgb in COLOURS.items()
-            if name in ("red", "yellow", "green", "blue", "purple", "pink")}
+    hues = {
+        name: colorsys.rgb_to_hsv(*np.array(rgb) / 255)[0]
+        for name, rgb in COLOURS.items()
+        if name in ("red", "yellow", "green", "blue", "purple", "pink")
+    }
     checked = 0
     for seed in range(100, 120):
         shown = scene(seed, size=64, kind="objects")
@@ -258,11 +280,17 @@ def test_things_wear_the_colour_that_is_told():
 
 
 def test_held_out_pairs_are_a_twentieth_and_never_move():
-    pairs = {(pose, wall): scenes.is_held_out({"pose": pose, "background": wall})
-             for pose in poses.POSES for wall in scenes.BACKDROPS}
+    pairs = {
+        (pose, wall): scenes.is_held_out({"pose": pose, "background": wall})
+        for pose in poses.POSES
+        for wall in scenes.BACKDROPS
+    }
     assert 0.04 < np.mean(list(pairs.values())) < 0.06
     assert sorted(pair for pair, out in pairs.items() if out)[:3] == [
-        ("arms crossed", "coral"), ("arms raised", "cream"), ("arms raised", "sky blue")]
+        ("arms crossed", "coral"),
+        ("arms raised", "cream"),
+        ("arms raised", "sky blue"),
+    ]
     assert not scenes.is_held_out({"pose": None, "background": "white"})
     assert not scenes.is_held_out({"pose": "free", "background": "white"})
 
@@ -291,8 +319,13 @@ def test_captions_name_only_colours_that_are_there(many):
     everything = plain | {way for ways in scene_words.SPELLINGS.values() for way in ways}
     for shown in many:
         facts = shown.facts
-        true = {facts["floor"], facts["background"], facts["top"], *facts["person"].values(),
-                *(thing["colour"] for thing in facts["things"])} - {None}
+        true = {
+            facts["floor"],
+            facts["background"],
+            facts["top"],
+            *facts["person"].values(),
+            *(thing["colour"] for thing in facts["things"]),
+        } - {None}
         true |= {way for name in true for way in scene_words.SPELLINGS.get(name, ())}
         for text in captions_of(shown):
             assert set(told(text, everything)) <= true, text
@@ -352,8 +385,11 @@ def test_front_behind_and_on_top_hold_in_the_picture():
 
 
 def test_a_figure_turned_right_looks_right_in_the_picture():
-    shown = next(s for s in (scene(seed, size=64, kind="figure", pose="walking") for seed in range(40))
-                 if 30 < s.facts["turn"] < 100)
+    shown = next(
+        s
+        for s in (scene(seed, size=64, kind="figure", pose="walking") for seed in range(40))
+        if 30 < s.facts["turn"] < 100
+    )
     nose, ears = shown.keypoints[0, 0], shown.keypoints[16:, 0].mean()
     assert nose > ears
 

@@ -64,13 +64,18 @@ def _share(*words: str) -> float:
     return zlib.crc32("|".join(words).encode()) / 2**32
 
 
+def is_pair_held_out(label: str, colour: str) -> bool:
+    """Say whether a thing repainted in a colour is kept for evaluation, as a tenth of all such pairs are."""
+    return _share(label, colour) < 0.1
+
+
 def is_held_out(composition: Composition) -> bool:
     """Say whether a composition is kept for evaluation.
 
     So are a tenth of all (thing, repainted colour) pairs and a tenth of all (thing, thing) pairs.
     """
     items = composition.items
-    if any(item.repainted and _share(item.label, str(item.colour)) < 0.1 for item in items):
+    if any(item.repainted and is_pair_held_out(item.label, str(item.colour)) for item in items):
         return True
     return composition.layout == "pair" and _share(*sorted(item.label for item in items)) < 0.1
 
