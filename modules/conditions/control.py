@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from modules.conditions.edges import edges
-from modules.tasks import TaskError
+from modules.images import open_picture
+from modules.tasks import Controlled, TaskError
 
 SPOKEN = {
     "pose": "a drawn skeleton",
@@ -39,6 +40,16 @@ class ControlMap:
 
     picture: Image.Image
     told: str
+
+
+def map_of(task: Controlled) -> ControlMap:
+    """The map that a task asks for, at the size of its picture; TaskError or PictureError say why not."""
+    if task.control_image is None:
+        raise TaskError(
+            "control_image", "control_image is missing: give a map, or a picture to read it from."
+        )
+    picture = open_picture(task.control_image)
+    return control_map(picture, task.control_type, task.detect, task.width, task.height)
 
 
 def control_map(picture: Image.Image, kind: str, detect: str, width: int, height: int) -> ControlMap:

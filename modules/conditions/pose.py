@@ -65,7 +65,8 @@ def people_of(values: Any) -> tuple[Person, ...]:
     """The people in parsed JSON: {"people": [...]}, a list of that, or the bare list of people.
 
     A person is a list of [x, y] or null, or OpenPose's {"pose_keypoints_2d": [x, y, confidence, ...]} of 18
-    or 25 points, where confidence 0 means not seen. Pixels need "canvas_width" and "canvas_height" beside them.
+    or 25 points, where confidence 0 means not seen. Pixels need "canvas_width" and "canvas_height" beside
+    them.
     """
     if isinstance(values, Sequence) and len(values) == 1 and _is_picture(values[0]):
         values = values[0]

@@ -63,9 +63,10 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
     seeds = tuple((task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     start = noise(generators, model.latent_shape(task.width, task.height))
-    conditions = model.conditions(task)
-    denoise = guided(model.predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
     scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
+    conditions = model.conditions(task, scheduler.walk(task.steps).levels.t)
+    predict = functools.partial(model.predict, controls=conditions.controls)
+    denoise = guided(predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
     latents, visited = start, list[Visited]()
     for step in sample(denoise, scheduler, start, task.steps, generators=generators):
         latents = _numbers(step.latents, model, f"after step {step.index + 1} of {step.total}")
@@ -73,7 +74,8 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
         with watch.paused():
             yield step
     pictures = to_pil(_numbers(model.decode(latents), model, "in the decoder"))
-    yield Result(pictures, _info(model, task, seeds, visited, conditions.words_cut, watch.seconds()))
+    info = _info(model, task, seeds, visited, conditions.words_cut, watch.seconds())
+    yield Result(pictures, info | conditions.record)
 
 
 def noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
