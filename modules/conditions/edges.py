@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 BLUR = 1.0  # pixels
 WEAK, STRONG = 60, 130  # of the Sobel gradient, whose answer to a step of one grey level is about 2
@@ -12,6 +11,8 @@ WEAK, STRONG = 60, 130  # of the Sobel gradient, whose answer to a step of one g
 
 def edges(picture: Image.Image) -> Image.Image:
     """Thin white lines on black where brightness changes most steeply (Canny 1986)."""
+    from scipy import ndimage  # only who wants edges waits for it
+
     grey = ndimage.gaussian_filter(np.asarray(picture.convert("L"), np.float32), BLUR)
     down, right = ndimage.sobel(grey, 0), ndimage.sobel(grey, 1)
     steep = np.hypot(down, right)

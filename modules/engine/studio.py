@@ -118,6 +118,13 @@ class Engine:
 
         return named_poses()
 
+    def skeleton(self) -> dict[str, Any]:
+        """How a person is drawn: the names of the keypoints, the limbs between them, and the colours."""
+        from modules.conditions.pose import COLOURS, KEYPOINTS, LIMB_SHADE, LIMBS, STROKE
+
+        parts = {"keypoints": KEYPOINTS, "limbs": LIMBS, "colours": COLOURS}
+        return parts | {"shade": LIMB_SHADE, "stroke": STROKE}
+
     def read_pose(self, source: str) -> tuple[Person, ...]:
         """The people in a JSON text, ours or OpenPose's; PoseError, in words, for anything else."""
         from modules.conditions.pose import from_json

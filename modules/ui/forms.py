@@ -19,6 +19,12 @@ class Form:
     kind: type[Task]
     fields: Mapping[str, gr.components.Component]
 
+    @classmethod
+    def of(cls, kind: type[Task], parts: Mapping[str, gr.components.Component]) -> Form:
+        """The form of those parts of a tab that are fields; the others are tools to fill these."""
+        fields = kind.__dataclass_fields__
+        return cls(kind, {name: part for name, part in parts.items() if name in fields})
+
     def task(self, values: Sequence[Any]) -> Task:
         """The Task that the values of `fields`, in their order, ask for; TaskError as Task says."""
         return self.kind.from_dict(
