@@ -33,7 +33,7 @@ from modules.training.export import save_in_shards, write_manifest
 from modules.training.text import TOKENS
 
 NO_CAPTION = 0.3  # so many captions are dropped, so that the map speaks for itself
-EMBEDDING = (16, 32, 64, 96, 128)  # widths of the map's own encoder; each but the first halves its side
+EMBEDDING = (8, 16, 32, 64, 128)  # widths of the map's own encoder; each but the first halves its side
 BATCH = 16  # pictures encoded at once
 
 
