@@ -10,10 +10,11 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from modules import metadata
+from modules.conditions import pose
 from modules.settings import Settings
 from modules.tasks import KINDS
 from modules.ui import build, launch_options
-from tests.ui.fake import CLASSES, FakeEngine
+from tests.ui.fake import CLASSES, CONTROLLED, FakeEngine
 
 INFO = [
     *("seed", "seeds", "sampler", "schedule", "steps", "guidance_scale", "model", "model_hash"),
@@ -159,6 +160,22 @@ def test_pictures_travel_as_files(client, engine, name, tmp_path):
         assert engine.runs[-1].mask.getpixel((5, 5)) == 255
         assert engine.runs[-1].mask.getpixel((20, 20)) == 0
     assert "image is missing" in refused(client, api_name=f"/{name}")
+
+
+def test_controlnet_takes_a_map_and_says_what_it_cannot_take(tmp_path):
+    blocks = build(FakeEngine(pace=0, catalog={"pocket": CONTROLLED}), Settings())
+    _, address, _ = blocks.launch(**launch_options(Settings()), prevent_thread_lock=True)
+    try:
+        client = Client(address, verbose=False)
+        skeleton = tmp_path / "skeleton.png"
+        pose.draw([pose.named_poses()["waving"]], 128, 128).save(skeleton)
+        given = {"control_image": handle_file(skeleton), "api_name": "/controlnet"}
+        files, info = client.predict(control_scale=0.5, steps=2, **given)
+        assert (len(files), info["control_type"], info["control_scale"]) == (1, "pose", 0.5)
+        assert "a drawn skeleton, which is no depth map" in refused(client, control_type="depth", **given)
+        assert "control_image is missing" in refused(client, api_name="/controlnet")
+    finally:
+        blocks.close()
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_sentence(client, tmp_path):

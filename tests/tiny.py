@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -57,6 +58,24 @@ def write_networks(folder: Path) -> None:
         encoder_qkv_multiscales=((),) * 5, decoder_qkv_multiscales=((),) * 5, scaling_factor=0.7,
     )  # fmt: skip
     autoencoder.save_pretrained(folder / "vae")
+
+
+def write_tiny_controlnet(folder: Path, kind: str, seed: int = 0, **changes: Any) -> Path:
+    """Add a ControlNet with random weights for a control type to a family, its zero convolutions included."""
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    config = {**json.loads((folder / "unet" / "config.json").read_text()), **changes}
+    strides = 5 if (folder / "class_embedding").is_dir() else 4  # Pocket shrinks pictures by 16, not by 8
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        control = ControlNetModel.from_unet(
+            UNet2DConditionModel.from_config(config), "rgb", (4, 8, 8, 16, 16)[:strides], False
+        )
+        for convolution in (*control.controlnet_down_blocks, control.controlnet_mid_block,
+                            control.controlnet_cond_embedding.conv_out):  # fmt: skip
+            torch.nn.init.normal_(convolution.weight, std=0.2)
+    control.save_pretrained(folder / "controlnet" / kind)
+    return folder / "controlnet" / kind
 
 
 def write_text_encoder(folder: Path) -> None:

@@ -22,7 +22,7 @@ import modules
 from modules.diffusion.editing import image_to_image, inpainted
 from modules.diffusion.guidance import Denoiser, guided
 from modules.diffusion.sampling import Step, sample
-from modules.diffusion.schedule import make_scheduler
+from modules.diffusion.schedule import Scheduler, make_scheduler
 from modules.engine.canvas import prepare
 from modules.images import open_picture, to_pil, to_tensor
 from modules.models.latent import LatentModel
@@ -65,9 +65,11 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
         task = dataclasses.replace(task, seed=secrets.randbelow(DRAWN_SEEDS))
     seeds = tuple((task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    conditions = model.conditions(task)
-    denoise = guided(model.predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
-    way = WAYS.get(task.kind, _from_noise)(model, task, generators, denoise)
+    scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
+    conditions = model.conditions(task, scheduler.walk(task.steps).levels.t)
+    predict = functools.partial(model.predict, controls=conditions.controls)
+    denoise = guided(predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
+    way = WAYS.get(task.kind, _from_noise)(model, task, generators, denoise, scheduler)
     latents, visited = torch.empty(0), list[Visited]()
     for step in way.steps:
         latents = _numbers(step.latents, model, f"after step {step.index + 1} of {step.total}")
@@ -77,7 +79,7 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
     decoded = to_pil(_numbers(model.decode(latents), model, "in the decoder"))
     pictures = tuple(way.finish(picture) for picture in decoded)
     info = _info(model, task, seeds, visited, conditions.words_cut, watch.seconds())
-    yield Result(pictures, info | {"size": list(pictures[0].size)} | way.facts)
+    yield Result(pictures, info | {"size": list(pictures[0].size)} | way.facts | conditions.record)
 
 
 class Way(NamedTuple):
@@ -88,15 +90,24 @@ class Way(NamedTuple):
     facts: Mapping[str, Any]
 
 
-def _from_noise(model: LatentModel, task: Task, generators: list[torch.Generator], denoise: Denoiser) -> Way:
+def _from_noise(
+    model: LatentModel,
+    task: Task,
+    generators: list[torch.Generator],
+    denoise: Denoiser,
+    scheduler: Scheduler,
+) -> Way:
     start = noise(generators, model.latent_shape(task.width, task.height))
-    scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
     steps = sample(denoise, scheduler, start, task.steps, generators=generators)
     return Way(steps, lambda picture: picture, {})
 
 
 def _from_picture(
-    model: LatentModel, task: ImageToImage | Inpaint, generators: list[torch.Generator], denoise: Denoiser
+    model: LatentModel,
+    task: ImageToImage | Inpaint,
+    generators: list[torch.Generator],
+    denoise: Denoiser,
+    scheduler: Scheduler,
 ) -> Way:
     canvas = prepare(task)
     shape = model.latent_shape(*canvas.size)
@@ -107,14 +118,13 @@ def _from_picture(
         denoise = inpainted(denoise, latents, mask, unit, model.noise_schedule)
         if task.start_from == "noise":
             latents = torch.lerp(latents, noise(generators, shape), mask)
-    scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
     steps = image_to_image(
         denoise, scheduler, latents, unit, task.steps, strength=task.strength, generators=generators
     )
     return Way(steps, canvas.finished, {"edited": _fingerprints(task)})
 
 
-WAYS: dict[str, Callable[[LatentModel, Any, list[torch.Generator], Denoiser], Way]] = {
+WAYS: dict[str, Callable[[LatentModel, Any, list[torch.Generator], Denoiser, Scheduler], Way]] = {
     ImageToImage.kind: _from_picture,
     Inpaint.kind: _from_picture,
 }

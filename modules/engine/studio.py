@@ -11,7 +11,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,20 @@ from modules import metadata, tasks
 from modules.diffusion.samplers import SAMPLERS
 from modules.models.catalog import CatalogueError, ModelCard, card_for_folder, read_catalogue
 from modules.settings import Settings
-from modules.tasks import ClassConditional, ImageToImage, Inpaint, Limits, Task, TaskError, TextToImage
+from modules.tasks import (
+    ClassConditional,
+    Controlled,
+    ImageToImage,
+    Inpaint,
+    Limits,
+    Task,
+    TaskError,
+    TextToImage,
+)
 
 if TYPE_CHECKING:
+    from modules.conditions.control import ControlMap
+    from modules.conditions.pose import Person
     from modules.diffusion.noise import NoiseSchedule
     from modules.diffusion.sampling import Step
     from modules.engine.generation import Result
@@ -91,6 +102,8 @@ class Engine:
             opened(task)  # a picture that cannot be worked on is refused before the job waits for its turn
         if isinstance(task, ClassConditional) and task.class_name not in (names := card.classes()):
             raise TaskError("class_name", tasks.not_one_of("class_name", task.class_name, names))
+        if isinstance(task, Controlled):
+            self.control_map(task)
 
     def card(self, model: str) -> ModelCard:
         """A model's card; TaskError if there is no such model."""
@@ -101,6 +114,47 @@ class Engine:
     def classes(self, model: str) -> list[str]:
         """The classes that a model knows by name."""
         return self.card(model).classes()
+
+    def controls(self, model: str) -> list[str]:
+        """The control types that a model has a ControlNet for."""
+        return list(self.card(model).controls)
+
+    def control_map(self, task: Controlled) -> ControlMap:
+        """The map that the task's ControlNet will see; TaskError, in words, where its picture gives none."""
+        from modules.conditions.control import map_of
+
+        return map_of(task)
+
+    def poses(self) -> dict[str, Person]:
+        """The named poses, each one person."""
+        from modules.conditions.pose import named_poses
+
+        return named_poses()
+
+    def skeleton(self) -> dict[str, Any]:
+        """How a person is drawn: the names of the keypoints, the limbs between them, and the colours."""
+        from modules.conditions.pose import COLOURS, KEYPOINTS, LIMB_SHADE, LIMBS, STROKE
+
+        parts = {"keypoints": KEYPOINTS, "limbs": LIMBS, "colours": COLOURS}
+        return parts | {"shade": LIMB_SHADE, "stroke": STROKE}
+
+    def read_pose(self, source: str) -> tuple[Person, ...]:
+        """The people in a JSON text, ours or OpenPose's; PoseError, in words, for anything else."""
+        from modules.conditions.pose import from_json
+
+        return from_json(source)
+
+    def write_pose(self, people: Sequence[Person], width: int, height: int) -> str:
+        """The people as OpenPose's JSON."""
+        from modules.conditions.pose import to_json
+
+        return to_json(people, width, height)
+
+    def draw_pose(self, people: Sequence[Person], width: int, height: int) -> Image.Image:
+        """The people as the skeletons that a pose ControlNet sees."""
+        from modules.conditions.pose import draw
+
+        return draw(people, width, height)
 
     def limits(self, kind: type[Task], field: str, model: str | None = None) -> Limits:
         """The limits of a field for a model on this studio; what the form's sliders show."""

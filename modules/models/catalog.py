@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
-from modules.tasks import KINDS, Limits, Task, TaskError
+from modules.tasks import KINDS, Controlled, Limits, Task, TaskError, not_one_of
 
 HOME = Path(__file__).resolve().parent.parent.parent
 CATALOGUE = HOME / "presets" / "models.yaml"
+CONTROLNETS = "controlnet"
+"""The folder inside a model's folder that holds its ControlNets, one folder a control type."""
 
 
 class CatalogueError(ValueError):
@@ -25,7 +27,8 @@ class ModelCard:
     """What is known of a model before its weights are read.
 
     `width` and `height` are the size it was trained at, in pixels; `limits` narrow a task's own and
-    `defaults` replace them; `tasks` are the kinds it serves, by endpoint name.
+    `defaults` replace them; `tasks` are the kinds it serves, by endpoint name; `controls` are the folders of
+    its ControlNets by control type, and where there are any it serves "controlnet".
     """
 
     id: str
@@ -39,12 +42,15 @@ class ModelCard:
     tasks: tuple[str, ...] = ("text_to_image",)
     limits: Mapping[str, Limits] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    controls: Mapping[str, Path] = field(default_factory=dict)
 
     def check(self, task: Task) -> None:
         """TaskError, with a sentence, if this model cannot serve the task."""
         if task.kind not in self.tasks:
             serves = ", ".join(self.tasks)
             raise TaskError("model", f"model is {self.id!r}, which cannot do {task.kind}; it does {serves}.")
+        if isinstance(task, Controlled) and task.control_type not in self.controls:
+            raise TaskError("control_type", not_one_of("control_type", task.control_type, [*self.controls]))
 
     def classes(self) -> list[str]:
         """The names of the classes it knows, in the order of its class embedding; empty if it knows none."""
@@ -80,18 +86,31 @@ def card_for_folder(folder: Path) -> ModelCard:
         size, family, tasks = 16 * unet.get("sample_size", 16), "pocket", (*tasks, "class_conditional")
     else:
         size, family = 8 * unet.get("sample_size", 64), "stable-diffusion"
+    controls = controls_in(folder)
     return ModelCard(
-        id=folder.name, title=folder.name, family=family, folder=folder, width=size, height=size, tasks=tasks,
-        defaults={"width": size, "height": size},
+        id=folder.name, title=folder.name, family=family, folder=folder, width=size, height=size,
+        tasks=with_control(tasks, controls), defaults={"width": size, "height": size}, controls=controls,
     )  # fmt: skip
+
+
+def controls_in(folder: Path) -> dict[str, Path]:
+    """The ControlNets that lie inside a model's folder, by control type."""
+    return {path.parent.name: path.parent for path in sorted(folder.glob(f"{CONTROLNETS}/*/config.json"))}
+
+
+def with_control(tasks: tuple[str, ...], controls: Mapping[str, Path]) -> tuple[str, ...]:
+    """The tasks, and "controlnet" among them exactly where there are ControlNets."""
+    return tuple(kind for kind in tasks if kind != Controlled.kind) + (Controlled.kind,) * bool(controls)
 
 
 def _card(id: str, entry: dict[str, Any]) -> ModelCard:
     try:
         folder = HOME / entry.pop("source")
         limits = {name: Limits(*three) for name, three in entry.pop("limits", {}).items()}
-        tasks = tuple(entry.pop("tasks"))
-        card = ModelCard(id=id, folder=folder, limits=limits, tasks=tasks, **entry)
+        listed = {kind: HOME / source for kind, source in entry.pop("controls", {}).items()}
+        controls = controls_in(folder) | listed
+        tasks = with_control(tuple(entry.pop("tasks")), controls)
+        card = ModelCard(id=id, folder=folder, limits=limits, tasks=tasks, controls=controls, **entry)
     except (KeyError, TypeError) as error:
         raise CatalogueError(f"The card of model {id!r} is not right: {error}.") from error
     if unknown := [kind for kind in tasks if kind not in KINDS]:

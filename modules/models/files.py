@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from modules.models.catalog import CONTROLNETS
+
 MANIFEST = "manifest.json"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -23,7 +25,8 @@ def fingerprint(folder: Path) -> str:
     """The first ten hex digits of a sha256 over every weight and config of a model, checking them on the way.
 
     With a manifest, each listed file must have the listed size and sha256 (LoadError if not), and only listed
-    files may be read. Without one, the files are hashed as they are.
+    files may be read. Without one, the files are hashed as they are. ControlNets inside the folder have
+    fingerprints of their own.
     """
     if not folder.is_dir():
         raise LoadError(
@@ -103,7 +106,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise LoadError(
             f"{folder / MANIFEST} is damaged: it lists no files. Copy or download the model again."
         )
-    for path in folder.rglob("*.safetensors"):
+    for path in _files(folder, ".safetensors"):
         if path.relative_to(folder).as_posix() not in listed:
             raise LoadError(
                 f"{path} is not in the model's manifest: someone put it there. Remove it, or copy again."
@@ -139,10 +142,13 @@ def _checked(folder: Path, name: str, entry: dict[str, Any]) -> str:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    files = [
-        path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json") and path.is_file()
-    ]
+    files = _files(folder, ".safetensors", ".json")
     return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def _files(folder: Path, *endings: str) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix in endings and path.is_file())
+    return [path for path in found if path.relative_to(folder).parts[0] != CONTROLNETS]
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from modules.conditions.text import BertText, ClipText
 from modules.diffusion.noise import NoiseSchedule
 from modules.models.catalog import ModelCard
 from modules.models.files import LoadError, fingerprint, read_json, read_weights
-from modules.models.latent import ClassTokens, LatentModel
+from modules.models.latent import ClassTokens, ControlNetwork, LatentModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 POCKET_TOKENS = 32
@@ -27,7 +29,27 @@ def load(card: ModelCard, device: str = "auto", dtype: str = "auto") -> LatentMo
     hash = fingerprint(card.folder)
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
-    return FAMILIES[card.family](card, hash, where, kind)
+    model = FAMILIES[card.family](card, hash, where, kind)
+    return dataclasses.replace(model, control=functools.cache(functools.partial(load_control, model)))
+
+
+def load_control(model: LatentModel, kind: str) -> ControlNetwork:
+    """The ControlNet of a model for one control type; LoadError if missing, damaged, or of another U-Net."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    folder = model.card.controls[kind]
+    hash = fingerprint(folder)
+    config = read_json(folder, "config.json")
+    for name, words in PAIRED.items():
+        theirs, ours = (_plain(one.get(name)) for one in (config, model.unet.config))
+        if theirs != ours:
+            why = f"its {words} {theirs}, the model's {ours}"
+            raise LoadError(_another_pair(model, kind, why))
+    reduces = 2 ** (len(config.get("conditioning_embedding_out_channels") or "four") - 1)
+    if reduces != model.factor:
+        why = f"it shrinks maps by {reduces}, the model its pictures by {model.factor}"
+        raise LoadError(_another_pair(model, kind, why))
+    return ControlNetwork(_diffusers(ControlNetModel, folder, model.device, model.dtype), hash)
 
 
 def choose_device(asked: str = "auto") -> torch.device:
@@ -154,6 +176,28 @@ FAMILIES: dict[str, Callable[[ModelCard, str, torch.device, torch.dtype], Latent
     "pocket": _load_pocket,
     "stable-diffusion": _load_stable_diffusion,
 }
+
+
+# What a ControlNet's configuration and its U-Net's must agree in, and how it is called in a sentence.
+PAIRED = {
+    "cross_attention_dim": "text width is",
+    "in_channels": "latents have channels",
+    "block_out_channels": "widths are",
+    "down_block_types": "blocks are",
+    "layers_per_block": "layers in a block are",
+    "addition_embed_type": "extra conditioning is",
+}
+
+
+def _another_pair(model: LatentModel, kind: str, why: str) -> str:
+    return (
+        f"The {kind} ControlNet in {model.card.controls[kind]} does not fit {model.card.title}: {why}. "
+        "A ControlNet works only with models of the family that it was trained on."
+    )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def _diffusers(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:

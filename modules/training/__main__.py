@@ -7,12 +7,14 @@
     python -m modules.training.latents      draw, caption, encode             2 min a chunk
     python -m modules.training.denoiser     the U-Net and the class tokens    1.4 s a step
     python -m modules.training.export       write assets/pocket
+    python -m modules.training.control      ControlNets on that, then export  by kind: pose, depth
     python -m modules.training.judge        names things, for the scores      5 min
     python -m modules.training.evaluate     scores and contact sheets
     python -m modules.training.studies      guidance, negative prompts, masks
 
-Every command explains itself with --help. The autoencoder, the latents and the denoiser can be killed at
-any moment and go on from where they were.
+Every command explains itself with --help. The autoencoder, the latents, the denoiser and the ControlNets can
+be killed at any moment and go on from where they were. A new export of the base removes its ControlNets:
+they belong to the weights that they were trained on.
 """
 
 if __name__ == "__main__":

@@ -20,6 +20,12 @@ class Form:
     kind: type[Task]
     fields: Mapping[str, gr.components.Component]
 
+    @classmethod
+    def of(cls, kind: type[Task], parts: Mapping[str, gr.components.Component]) -> Form:
+        """The form of those parts of a tab that are fields; the others are tools to fill these."""
+        fields = kind.__dataclass_fields__
+        return cls(kind, {name: part for name, part in parts.items() if name in fields})
+
     def task(self, values: Sequence[Any]) -> Task:
         """The Task that the values of `fields`, in their order, ask for; TaskError as Task says."""
         return self.kind.from_dict(
@@ -40,7 +46,7 @@ def as_field(kind: type[Task], name: str, value: Any) -> Any:
 
     The seed is text on the page, because a browser's numbers lose digits beyond 2^53.
     """
-    if "picture" in kind.__dataclass_fields__[name].metadata:
+    if "picture" in kind.__dataclass_fields__[name].metadata and isinstance(value, Mapping):
         return painter.read(name, value)
     if value is None or (name == "seed" and not str(value).strip()):
         return tasks.default(kind, name)

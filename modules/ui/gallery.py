@@ -112,6 +112,8 @@ def facts(info: Mapping[str, Any], seed: int) -> list[tuple[str, str]]:
     found.append(("", f"{info['steps']} steps"))
     if info.get("class_name"):
         found.append(("class guidance", f"{info['class_scale']:g}"))
+    if info.get("control_type"):
+        found.append((info["control_type"], f"{info['control_scale']:g}"))
     if info.get("prompt") or info.get("negative_prompt"):
         found.append(("guidance", f"{info['guidance_scale']:g}"))
     if info.get("strength", 1) < 1:

@@ -14,10 +14,10 @@ from typing import Any
 from modules.tasks import TextToImage
 from modules.ui import gallery, painter, recipes, runs, snr_panel, theme
 from modules.ui.forms import Form, Maker
-from modules.ui.tabs import class_conditional, image_to_image, inpaint, text_to_image
+from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, text_to_image
 from modules.ui.toolkit import gr, on_gpu
 
-TABS = (text_to_image, class_conditional, inpaint, image_to_image)
+TABS = (text_to_image, class_conditional, control, inpaint, image_to_image)
 PATIENCE, WATCHED = 0.3, 400  # seconds between two looks at an engine that warms up, and how many looks
 
 HEADER = """
@@ -48,7 +48,10 @@ class Page:
             with gr.Column(elem_id="explaining", min_width=280):
                 self.panel = snr_panel.build(self.engine)
         shared = self.more | self.panel.fields
-        self.forms = {name: Form(tab.KIND, shared | self.own[name]) for name, tab in self.tabs.items()}
+        self.forms = {name: Form.of(tab.KIND, shared | self.own[name]) for name, tab in self.tabs.items()}
+        for name, tab in self.tabs.items():
+            if hasattr(tab, "wire"):
+                tab.wire(self.engine, shared | self.own[name])
         self._wire_runs()
         self._wire_panel()
         self._wire_recipes()

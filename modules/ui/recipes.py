@@ -12,7 +12,13 @@ from modules import images, metadata
 from modules.tasks import Task
 from modules.ui.forms import Form
 
-SPOKEN = {"schedule": "spacing", "batch_size": "number of pictures", "class_name": "class"}
+SPOKEN = {
+    "schedule": "spacing",
+    "batch_size": "number of pictures",
+    "class_name": "class",
+    "control_type": "control",
+    "control_image": "control map",
+}
 
 
 def from_file(path: str | Path) -> tuple[Task | None, list[str]]:
@@ -34,6 +40,8 @@ def fill(engine: Any, form: Form, values: Mapping[str, Any]) -> tuple[dict[Any, 
         if why := _why_not(engine, form, name, value, taken):
             left.append(f"{SPOKEN.get(name, name)} {value} ({why})")
             del taken[name]
+    pictures = [name for name in form.fields if "picture" in form.kind.__dataclass_fields__[name].metadata]
+    left += [f"{SPOKEN.get(name, name)} (a recipe keeps no pictures)" for name in pictures]
     updates = form.filled(taken)
     if "schedule" in taken and "schedule" in form.fields:
         choices = engine.spacings(values["sampler"])
@@ -51,6 +59,8 @@ def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str,
         return "" if known and value in engine.spacings(taken["sampler"]) else "not with this sampler"
     if name == "class_name":
         return "" if value in engine.classes(engine.default_model) else "unknown here"
+    if name == "control_type":
+        return "" if value in engine.controls(engine.default_model) else "not with this model"
     if "limits" not in form.kind.__dataclass_fields__[name].metadata or name == "seed":
         return ""
     allowed = engine.limits(form.kind, name)

@@ -5,12 +5,13 @@
     if (button) button.click();
     return Boolean(button);
   };
-  // A picture dropped anywhere gives its settings, as if it were chosen with the button.
+  // A picture dropped anywhere is the one that the open tab asks for; if it asks for none, it gives its settings.
   document.addEventListener("dragover", (event) => {
     if ([...event.dataTransfer.types].includes("Files")) event.preventDefault();
   });
   document.addEventListener("drop", (event) => {
-    const input = document.querySelector("input[type=file]");
+    const inputs = [...document.querySelectorAll("input[type=file]")];
+    const input = inputs.find((candidate) => candidate.parentElement.offsetParent !== null);
     if (!event.dataTransfer.files.length || !input) return;
     event.preventDefault();
     input.files = event.dataTransfer.files;

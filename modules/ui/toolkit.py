@@ -38,15 +38,20 @@ def _no_stub_files() -> Iterator[None]:
 
 with _no_stub_files():
     import gradio as gr
-    from gradio.processing_utils import save_file_to_cache
+    from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
     from gradio.utils import get_upload_folder
 
-__all__ = ["gr", "on_gpu", "served"]
+__all__ = ["gr", "on_gpu", "served", "served_picture"]
 
 
 def served(path: Path) -> Path:
     """A copy of the file in gradio's own cache: it alone is served, the folder of the original is not."""
     return Path(save_file_to_cache(path, get_upload_folder()))
+
+
+def served_picture(picture: Any) -> Path:
+    """The picture as a PNG in gradio's own cache, from where it is served."""
+    return Path(save_pil_to_cache(picture, get_upload_folder(), format="png"))
 
 
 def on_gpu(generator: Callable[..., Any]) -> Callable[..., Any]:

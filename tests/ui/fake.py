@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from modules import metadata, tasks
+from modules.engine.studio import Engine
 from modules.tasks import Limits, Task, TaskError
 
 PAIRS = {
@@ -64,6 +65,11 @@ class Card:
     limits: Mapping[str, Limits] = field(
         default_factory=lambda: {"width": Limits(128, 512, 64), "height": Limits(128, 512, 64)}
     )
+    controls: tuple[str, ...] = ()
+
+
+CONTROLLED = Card(tasks=(*Card.tasks, "controlnet"), controls=("pose", "depth", "canny"))
+"""A card for the tests that need ControlNets."""
 
 
 def levels(alphas_cumprod: np.ndarray, t: np.ndarray) -> dict[str, list[float]]:
@@ -155,6 +161,13 @@ class FakeEngine:
         """The classes of the model."""
         return CLASSES
 
+    def controls(self, model: str = "pocket") -> list[str]:
+        """The control types of the model."""
+        return list(self.catalog[model].controls)
+
+    poses, skeleton, read_pose = Engine.poses, Engine.skeleton, Engine.read_pose
+    write_pose, draw_pose, control_map = Engine.write_pose, Engine.draw_pose, Engine.control_map
+
     def snr_curve(
         self, sampler: str, schedule: str, steps: int, model: str = "pocket", strength: float = 1.0
     ) -> dict[str, Any]:
@@ -178,6 +191,8 @@ class FakeEngine:
             raise TaskError("class_name", f"class_name is {task.class_name!r}; it is not a class of Pocket.")
         if getattr(task, "image", True) is None:
             raise TaskError("image", "image is missing: choose the picture to start from.")
+        if isinstance(task, tasks.Controlled):
+            self.control_map(task)
         return self._run(task, walk)
 
     def _run(self, task: Task, walk: dict[str, list[float]]) -> Iterator[Step | Result]:

@@ -8,7 +8,7 @@ import pytest
 
 from modules.settings import Settings
 from modules.ui import build, launch_options, theme
-from tests.ui.fake import Card, FakeEngine
+from tests.ui.fake import CONTROLLED, Card, FakeEngine
 
 UI = Path(__file__).parents[2] / "modules" / "ui"
 
@@ -16,6 +16,12 @@ UI = Path(__file__).parents[2] / "modules" / "ui"
 @pytest.fixture(scope="module")
 def blocks():
     return build(FakeEngine(), Settings())
+
+
+@pytest.fixture(scope="module")
+def controlled():
+    """The page of a model with ControlNets."""
+    return build(FakeEngine(catalog={"pocket": CONTROLLED}), Settings())
 
 
 def components(blocks, kind):
@@ -28,12 +34,17 @@ def test_only_tabs_that_a_model_can_serve_are_there(blocks):
     assert [tab.label for tab in components(alone, "tabitem")] == ["Text"]
 
 
-def test_at_most_five_controls_are_visible_in_a_tab(blocks):
-    for tab in components(blocks, "tabitem"):
+def test_the_controlnet_tab_is_there_where_a_model_has_controlnets(controlled):
+    assert [tab.label for tab in components(controlled, "tabitem")] == ["Text", "Class", "ControlNet"]
+
+
+@pytest.mark.parametrize("page", ["blocks", "controlled"])
+def test_at_most_five_controls_are_visible_in_a_tab(page, request):
+    for tab in components(request.getfixturevalue(page), "tabitem"):
         seen, waiting = [], list(tab.children)
         while waiting:
             block = waiting.pop()
-            if block.get_block_name() != "accordion" or block.open:
+            if block.get_block_name() != "accordion" or block.open:  # what is folded away is not seen
                 waiting += getattr(block, "children", [])
             controls = ("textbox", "slider", "dropdown", "button", "checkbox", "radio", "number")
             if block.get_block_name() in controls and block.visible:
@@ -41,7 +52,9 @@ def test_at_most_five_controls_are_visible_in_a_tab(blocks):
         assert len(seen) <= 5, seen
 
 
-def test_one_listener_an_event(blocks):
+@pytest.mark.parametrize("page", ["blocks", "controlled"])
+def test_one_listener_an_event(page, request):
+    blocks = request.getfixturevalue(page)
     listeners = [fn for fn in blocks.fns.values() if not fn.cancels]  # gradio stops a run by one of its own
     # A target without a component is a `.then`: a next part of the same answer, not a second listener.
     heard = Counter(target for fn in listeners for target in fn.targets if target[0] is not None)

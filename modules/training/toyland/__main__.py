@@ -17,7 +17,10 @@ from modules.training.toyland.scenes import is_held_out, scene
 
 
 def render_scenes(folder: Path, count: int) -> None:
-    """Render `count` scenes that are not held out: rgb.npy (N, 256, 256, 3), depth.npy float16, captions."""
+    """Render `count` scenes that are not held out: rgb.npy (N, 256, 256, 3), depth.npy float16, captions.
+
+    keypoints.npy (N, 18, 3) holds x and y in pixels and 1 where visible, or only NaN without a figure.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "DONE").exists():
         return
@@ -27,12 +30,16 @@ def render_scenes(folder: Path, count: int) -> None:
     depth = np.lib.format.open_memmap(
         folder / "depth.npy", mode="w+", dtype=np.float16, shape=(count, SIZE, SIZE)
     )
+    keypoints = np.lib.format.open_memmap(
+        folder / "keypoints.npy", mode="w+", dtype=np.float32, shape=(count, 18, 3)
+    )
     captions = []
     for seed in itertools.count():
         if len(captions) == count:
             break
         if not is_held_out((drawn := scene(seed)).facts):
             rgb[len(captions)], depth[len(captions)] = drawn.image, drawn.depth
+            keypoints[len(captions)] = np.nan if drawn.keypoints is None else drawn.keypoints
             captions.append(drawn.captions)
     (folder / "captions.json").write_text(json.dumps(captions))
     (folder / "DONE").touch()

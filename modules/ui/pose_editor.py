@@ -1,0 +1,34 @@
+"""The frame that shows the control map, and over it the joints of a pose to be dragged.
+
+The map is drawn by the server, so that what is seen is what the network sees; while a joint moves, the script
+draws limbs of its own, and the moment it is let go it sends the people and gets the map. An `input` event
+carries {"people": [...], "mark": n} or {"json": "...", "mark": n}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modules.ui.toolkit import gr
+
+HERE = Path(__file__).parent
+
+
+def editor(engine: Any) -> gr.HTML:
+    """The component; empty until the page shows it, when it sends its first pose by itself."""
+    return gr.HTML(
+        value={},
+        html_template=(HERE / "pose_editor.html").read_text(encoding="utf-8"),
+        css_template=(HERE / "pose_editor.css").read_text(encoding="utf-8"),
+        js_on_load=(HERE / "pose_editor.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        elem_id="pose-editor",
+        skeleton=engine.skeleton(),
+        poses=engine.poses(),
+    )
+
+
+def file_of(path: Path, name: str) -> dict[str, Any]:
+    """A served file as the script gets it, under the name that it is saved by."""
+    return {"path": str(path), "orig_name": name, "meta": {"_type": "gradio.FileData"}}

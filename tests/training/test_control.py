@@ -1,0 +1,160 @@
+"""Training a ControlNet: it starts as no control at all, leaves its base alone, resumes, and ships."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from modules.conditions.control import recognise
+from modules.models.catalog import card_for_folder
+from modules.models.loading import load
+from modules.training import control
+from modules.training.checkpoint import load_state
+from modules.training.toyland.__main__ import render_scenes
+from modules.training.toyland.scenes import scene
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six small scenes, as modules.training.toyland would render them."""
+    folder = tmp_path_factory.mktemp("scenes")
+    drawn = [scene(seed, size=64) for seed in range(6)]
+    np.save(folder / "rgb.npy", np.stack([one.image for one in drawn]))
+    np.save(folder / "depth.npy", np.stack([one.depth for one in drawn]).astype(np.float16))
+    absent = np.full((18, 3), np.nan, np.float32)
+    np.save(
+        folder / "keypoints.npy",
+        np.stack([absent if one.keypoints is None else one.keypoints for one in drawn]),
+    )
+    (folder / "captions.json").write_text(json.dumps([one.captions for one in drawn]))
+    return folder
+
+
+@pytest.fixture
+def base(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "base")
+
+
+def train(base, data, folder, kind="pose", steps=6):
+    control.train(base, data, folder, kind, steps, batch_size=2, peak=1e-2, decay=0.25)
+
+
+def test_scenes_are_rendered_with_their_keypoints(tmp_path, monkeypatch):
+    monkeypatch.setattr("modules.training.toyland.__main__.SIZE", 64)
+    monkeypatch.setattr("modules.training.toyland.__main__.scene", lambda seed: scene(seed, size=64))
+    render_scenes(tmp_path, 3)
+    keypoints = np.load(tmp_path / "keypoints.npy")
+    first = scene(0, size=64)
+    expected = np.full((18, 3), np.nan) if first.keypoints is None else first.keypoints
+    np.testing.assert_allclose(keypoints[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["pose", "depth"])
+def test_maps_are_those_that_the_app_recognises(kind, data):
+    rows, maps = control.maps_of(data, kind)
+    keypoints = np.load(data / "keypoints.npy")
+    figures = np.flatnonzero(~np.isnan(keypoints).any((1, 2)))
+    assert list(rows) == (list(figures) if kind == "pose" else list(range(6)))
+    assert maps.shape == (len(rows), 64, 64, 3)
+    large = [Image.fromarray(one).resize((256, 256)) for one in maps]
+    assert {recognise(picture) for picture in large} == {kind}
+
+
+def test_hidden_joints_are_drawn_for_half_of_the_pictures_and_outside_ones_never():
+    keypoints = np.full((18, 3), 32.0, np.float32)
+    keypoints[:, 0] = np.linspace(4, 60, 18)
+    keypoints[:, 2] = 1
+    whole = control.pose_map(keypoints, 64, hidden=False)
+    keypoints[4, 2] = 0
+    assert np.array_equal(control.pose_map(keypoints, 64, hidden=True), whole)
+    assert not np.array_equal(control.pose_map(keypoints, 64, hidden=False), whole)
+    keypoints[4, 0] = 70
+    assert np.array_equal(
+        control.pose_map(keypoints, 64, hidden=True), control.pose_map(keypoints, 64, hidden=False)
+    )
+
+
+def test_it_starts_as_no_control_and_learns_only_itself(base):
+    model = load(card_for_folder(base), "cpu")
+    network = control.encoder_copy(model)
+    told = (torch.randn(2, 8, 4, 4), torch.tensor([10, 900]), torch.randn(2, 33, 32))
+    said = control.predicted(model, network, *told, torch.rand(2, 3, 64, 64))
+    assert torch.equal(said, model.unet(*told, return_dict=False)[0])
+    said.square().mean().backward()
+    zero = network.controlnet_mid_block.weight
+    assert zero.grad.abs().max() > 0
+    assert not any(parameter.requires_grad for parameter in model.unet.parameters())
+    torch.testing.assert_close(network.down_blocks.state_dict(), model.unet.down_blocks.state_dict())
+
+
+def test_captions_are_dropped_for_three_in_ten():
+    cached = {
+        "latents": np.zeros((4, 1, 1, 1), np.float16),
+        "text": np.ones((4, 3, 1, 1), np.float16),
+        "maps": np.full((4, 2, 2, 3), 255, np.uint8),
+        "empty": np.zeros((1, 1, 1), np.float32),
+    }
+    _, text, maps = control.batch(cached, 20_000, np.random.default_rng(0))
+    assert text.mean().item() == pytest.approx(0.7, abs=0.02)
+    assert maps.shape == (20_000, 3, 2, 2)
+    assert maps.min() == maps.max() == 1
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(base, data, tmp_path, monkeypatch):
+    train(base, data, tmp_path / "whole")
+    clock = iter(range(0, 10**9, 301))  # every step is due for a checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(control.time, "time", lambda: next(clock))
+        drawn, calls = control.batch, []
+
+        def dies(*given):
+            calls.append(1)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            return drawn(*given)
+
+        patch.setattr(control, "batch", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(base, data, tmp_path / "killed")
+    assert load_state(tmp_path / "killed" / "control.pt")["step"] == 3
+    train(base, data, tmp_path / "killed")
+    straight, resumed = (load_state(tmp_path / name / "control.pt") for name in ("whole", "killed"))
+    assert straight["step"] == resumed["step"] == 6
+    for part in ("network", "average"):
+        for name, value in straight[part].items():
+            assert torch.equal(value, resumed[part][name]), (part, name)
+
+
+def test_what_is_cached_is_made_anew_for_another_base(base, data, tmp_path):
+    model = load(card_for_folder(base), "cpu")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    first = control.cache(data, folder, "depth", model)
+    made = (folder / "latents.npy").stat().st_mtime_ns
+    control.cache(data, folder, "depth", model)
+    assert (folder / "latents.npy").stat().st_mtime_ns == made
+    picture = torch.from_numpy(np.load(data / "rgb.npy")[2:3]).permute(0, 3, 1, 2) / 127.5 - 1
+    np.testing.assert_allclose(first["latents"][2], model.encode(picture)[0], atol=2e-3)
+    (folder / "cache.json").write_text("{}")
+    control.cache(data, folder, "depth", model)
+    assert (folder / "latents.npy").stat().st_mtime_ns > made
+
+
+def test_what_is_exported_is_loaded_as_it_was_trained(base, data, tmp_path):
+    before = load(card_for_folder(base), "cpu").hash
+    train(base, data, tmp_path / "run", steps=2)
+    out = control.export(base, tmp_path / "run", "pose", {"hours": 0.1})
+    assert out == base / "controlnet" / "pose"
+    assert all(path.stat().st_size < 10_000_000 for path in out.iterdir())
+    model = load(card_for_folder(base), "cpu")
+    assert model.hash == before
+    assert "controlnet" in model.card.tasks
+    average = load_state(tmp_path / "run" / "control.pt")["average"]
+    for name, value in model.control("pose").network.state_dict().items():
+        assert torch.equal(value, average[name].half().float()), name
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["training"]["steps"] == 2
+    assert manifest["training"]["hours"] == 0.1
