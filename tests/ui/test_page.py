@@ -35,7 +35,13 @@ def test_only_tabs_that_a_model_can_serve_are_there(blocks):
 
 
 def test_the_controlnet_tab_is_there_where_a_model_has_controlnets(controlled):
-    assert [tab.label for tab in components(controlled, "tabitem")] == ["Text", "Class", "ControlNet"]
+    assert [tab.label for tab in components(controlled, "tabitem")] == [
+        "Text",
+        "Class",
+        "ControlNet",
+        "Inpaint",
+        "Image",
+    ]
 
 
 @pytest.mark.parametrize("page", ["blocks", "controlled"])
