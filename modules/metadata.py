@@ -71,7 +71,9 @@ def write_png(picture: Image.Image, path: Path, info: Mapping[str, Any], index: 
 
 def read(picture: Image.Image) -> Recipe:
     """The recipe of a picture made here or by A1111 and its kin; an empty one if it carries none."""
-    chunks = getattr(picture, "text", None) or picture.info
+    chunks = picture.info
+    if RECIPE_CHUNK not in chunks and INFOTEXT_CHUNK not in chunks:
+        chunks = getattr(picture, "text", None) or chunks  # behind the pixels, which are decoded for it
     ours, theirs = chunks.get(RECIPE_CHUNK), chunks.get(INFOTEXT_CHUNK)
     if isinstance(ours, str) and len(ours) <= LONGEST_CHUNK:
         return _from_ours(ours)
