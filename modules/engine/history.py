@@ -173,7 +173,8 @@ class History:
         if row is None:
             raise HistoryError("That picture is not in the history any more.")
         info = json.loads(row[1])
-        return Kept(self.folder / row[0], info, info["index"])
+        index = info.pop("index")
+        return Kept(self.folder / row[0], info, index)
 
     def delete(self, names: Sequence[str], owner: str = "") -> list[str]:
         """Delete files and rows of these pictures, as far as they are this owner's; the names of those."""

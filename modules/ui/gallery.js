@@ -162,6 +162,32 @@ const receive = () => {
   }
 };
 
+// From the history: a picture to show, or pictures that are gone for good.
+const forget = (names) => {
+  for (const run of state.runs) run.pictures = run.pictures.filter((picture) => !names.includes(picture.file.orig_name));
+  state.runs = state.runs.filter((run) => run.pictures.length);
+  const picture = state.run && state.run.pictures[state.index];
+  if (state.run && (!picture || names.includes(picture.file.orig_name))) {
+    state.run = null;
+    find(".recipe").hidden = true;
+    if (!state.busy) show("empty");
+  }
+  drawStrip();
+};
+const hear = (event) => {
+  if (!element.isConnected) {
+    window.removeEventListener("studio", hear);
+    return;
+  }
+  const { open, gone } = event.detail;
+  if (gone) forget(gone);
+  if (open) {
+    choose({ pictures: [open] }, 0);
+    frame.scrollIntoView({ behavior: "smooth", block: "nearest" });
+  }
+};
+window.addEventListener("studio", hear);
+
 // An empty frame shows what every picture starts from: Gaussian noise, in the page's own ink.
 const pour = () => {
   const canvas = find(".blank canvas"), ink = getComputedStyle(element).color.match(/\d+/g).map(Number);

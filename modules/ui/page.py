@@ -12,13 +12,15 @@ from html import escape
 from typing import Any
 
 from modules.tasks import TextToImage
-from modules.ui import gallery, recipes, runs, snr_panel, theme
+from modules.ui import gallery, history, recipes, runs, snr_panel, theme
 from modules.ui.forms import Form, Maker
 from modules.ui.tabs import class_conditional, text_to_image
 from modules.ui.toolkit import gr, on_gpu
 
 TABS = (text_to_image, class_conditional)
 PATIENCE, WATCHED = 0.3, 400  # seconds between two looks at an engine that warms up, and how many looks
+
+OWNED = "(...sent) => [...sent.slice(0, -1), window.epsilon.owner()]"  # the browser's own name, sent along
 
 HEADER = """
 <header class="masthead">{logo}<h1>Epsilon Studio</h1>
@@ -45,6 +47,8 @@ class Page:
                 self._draw_more()
             with gr.Column(elem_id="showing", min_width=280):
                 self.gallery = gallery.gallery()
+                history.history(self.engine)
+                self.owner = gr.Textbox(visible=False)  # filled by OWNED when it is sent
             with gr.Column(elem_id="explaining", min_width=280):
                 self.panel = snr_panel.build(self.engine)
         shared = self.more | self.panel.fields
@@ -109,8 +113,9 @@ class Page:
         pressed: list[Any] = [
             self.generate[name].click(
                 on_gpu(self._painter(form)),
-                [*form.fields.values()],
+                [*form.fields.values(), self.owner],
                 [self.gallery, self.panel.plot, *buttons],
+                js=OWNED,
                 show_progress="hidden",
                 concurrency_id="gpu",
                 concurrency_limit=1,
@@ -139,7 +144,8 @@ class Page:
         )
 
     def _painter(self, form: Form) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def paint(*values: Any) -> Iterator[dict[Any, Any]]:
+        def paint(*sent: Any) -> Iterator[dict[Any, Any]]:
+            *values, owner = sent
             try:
                 task = form.task(values)
                 walk = runs.walk(self.engine, task)
@@ -149,7 +155,7 @@ class Page:
             run = secrets.token_hex(4)  # tells a late step of a stopped run from a step of the next
             begin = gallery.waiting("Starting…") | {"run": run}
             yield {self.gallery: begin, self.panel.plot: walk} | self._busy(True)
-            with closing(runs.paint(self.engine, task)) as messages:
+            with closing(runs.paint(self.engine, task, history.owner_name(owner))) as messages:
                 for message in messages:
                     yield {self.gallery: message | {"run": run}}
 

@@ -1,10 +1,15 @@
 """The page as a person meets it, in a real browser."""
 
 import re
+import zipfile
 
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from modules.engine.history import Query
+from modules.tasks import TextToImage
+from tests.ui.fake import FakeEngine
 
 pytestmark = pytest.mark.browser
 
@@ -332,3 +337,83 @@ def test_the_dark_sheet_follows_the_system(visit):
         page = visit(dark=dark)
         grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert grounds == ["rgb(250, 248, 244)", "rgb(22, 21, 19)"]
+
+
+def history(page, count):
+    """Opens the drawer of earlier pictures and waits until it shows that many."""
+    if page.locator(".drawer[open]").count() == 0:
+        page.click(".history summary")
+    page.wait_for_function(f"document.querySelectorAll('.kept').length === {count}")
+
+
+@pytest.fixture
+def empty_history(engine):
+    for entry in engine.history.search(Query(), count=1000):
+        engine.history.delete([entry.name])
+    return engine.history
+
+
+def test_an_earlier_picture_is_found_opened_and_reused_after_a_reload(visit, empty_history):
+    page = visit()
+    set_steps(page, 2)
+    for prompt in ("a red apple", "a blue star"):
+        generate(page, prompt)
+        page.wait_for_function("said => document.querySelector('.said').textContent === said", arg=prompt)
+    page.reload()
+    page.wait_for_selector(".snr-plot .dots circle", state="attached")
+    history(page, 2)
+    page.fill(".seek input", "RED")
+    history(page, 1)
+    page.click(".kept button")
+    phase(page, "done")
+    assert page.inner_text(".said") == "a red apple"
+    page.wait_for_function("document.querySelector('.finals img').naturalWidth === 256")
+    assert len(dots(page)) == 2
+    page.click(".actions .reuse")
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a red apple'")
+    page.fill(".seek input", "nothing like it")
+    history(page, 0)
+    assert page.inner_text(".found") == "No picture fits."
+
+
+def test_chosen_pictures_are_exported_and_deleted_after_a_question(visit, empty_history, tmp_path):
+    page = visit()
+    set_steps(page, 1)
+    page.click("#more button")
+    type_number(page, "batch_size", 3)
+    generate(page, "stars")
+    finish(page)
+    history(page, 3)
+    page.locator(".kept input").nth(0).check(force=True)
+    page.locator(".kept input").nth(1).check(force=True)
+    with page.expect_download() as download:
+        page.click(".chosen .pack")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(archive.namelist()) == 2
+    page.click(".chosen .delete")
+    assert page.inner_text(".chosen .delete") == "Delete 2 pictures for good?"
+    assert len(empty_history.search(Query())) == 3
+    page.click(".chosen .delete")
+    history(page, 1)
+    assert len(empty_history.search(Query())) == 1
+    page.wait_for_function("document.querySelectorAll('.strip img').length === 1")
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_the_history_fits_the_page(visit, empty_history, width, tmp_path):
+    for seed in range(30):
+        empty_history.add(*painted(seed))
+    page = visit(width, 844, dark=width == 390, has_touch=width == 390)
+    history(page, 24)
+    page.click(".history .further")
+    history(page, 30)
+    page.click(".narrow")
+    page.locator(".kept input").nth(2).check(force=True)
+    assert no_sideways_scroll(page)
+    page.screenshot(path=tmp_path / "history.png", full_page=True)
+
+
+def painted(seed):
+    """A finished picture and its info, as FakeEngine makes them, without a run."""
+    *_, result = FakeEngine(pace=0).run(TextToImage(prompt=f"thing {seed}", steps=1, seed=seed))
+    return result.images[0], result.info
