@@ -83,6 +83,7 @@ class Jobs:
     """
 
     def __init__(self, work: Work, most: int = 100):
+        self.epoch = secrets.token_hex(4)  # numbers of another start of the studio are not ours
         self._work, self._most = work, most
         self._changed = threading.Condition()
         self._entries: dict[str, _Entry] = {}
@@ -148,7 +149,7 @@ class Jobs:
         with self._changed:
             running = self._running
             reports = running.version if running is not None and running.owner == owner else 0
-            return f"{self._turns}.{reports}"
+            return f"{self.epoch}.{self._turns}.{reports}"
 
     def _stamp_of(self, id: str) -> tuple[str, int] | None:
         entry = self._entries.get(id)

@@ -17,6 +17,11 @@ from modules.ui.toolkit import served
 
 log = logging.getLogger(__name__)
 
+
+class RunError(RuntimeError):
+    """A run that failed; the message is a sentence for the user."""
+
+
 PACE = 0.08  # seconds between two previews at least: a page cannot show more, and each costs a message
 
 
@@ -29,10 +34,18 @@ def paint(engine: Any, task: Task, owner: str = "") -> Generator[dict[str, Any],
     ready, sentence = engine.status()
     yield gallery.waiting("Waiting for its turn…" if ready else sentence)
     try:
-        with closing(engine.run(task)) as events:
-            yield from _watch(engine, events, owner)
+        with closing(work(engine, task, owner)) as messages:
+            yield from filter(None, messages)
     except Exception as error:
         yield gallery.refused(in_words(error))
+
+
+def work(engine: Any, task: Task, owner: str = "") -> Generator[dict[str, Any] | None, None, None]:
+    """The messages running (one a step) and done; None is a place to stop at. Refuses at once, as the engine.
+
+    What fails later is a RunError, told in words.
+    """
+    return _watched(engine, engine.run(task), owner)
 
 
 def walk(engine: Any, task: Task) -> dict[str, Any]:
@@ -54,16 +67,23 @@ def in_words(error: Exception) -> str:
     )
 
 
-def _watch(engine: Any, events: Iterator[Any], owner: str) -> Iterator[dict[str, Any]]:
+def _watched(engine: Any, events: Iterator[Any], owner: str) -> Generator[dict[str, Any] | None, None, None]:
     begun = time.monotonic()
     shown = 0.0
-    for event in events:
-        now = time.monotonic()
-        if hasattr(event, "images"):
-            yield finished(engine, event, owner)
-        elif now - shown >= PACE or event.index + 1 >= event.total:
-            shown = now
-            yield running(engine, event, now - begun)
+    try:
+        with closing(events):  # pyright: ignore[reportArgumentType]
+            for event in events:
+                now = time.monotonic()
+                if hasattr(event, "images"):
+                    yield None  # a run that was stopped while it decoded leaves nothing
+                    yield finished(engine, event, owner)
+                elif now - shown >= PACE or event.index + 1 >= event.total:
+                    shown = now
+                    yield running(engine, event, now - begun)
+                else:
+                    yield None
+    except Exception as error:
+        raise RunError(in_words(error)) from error
 
 
 def running(engine: Any, step: Any, seconds: float) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from modules.engine.history import Query
+from modules.settings import Settings
 from modules.tasks import TextToImage
+from modules.ui import build, launch_options
 from tests.ui.fake import FakeEngine
 
 pytestmark = pytest.mark.browser
@@ -411,6 +413,95 @@ def test_the_history_fits_the_page(visit, empty_history, width, tmp_path):
     page.locator(".kept input").nth(2).check(force=True)
     assert no_sideways_scroll(page)
     page.screenshot(path=tmp_path / "history.png", full_page=True)
+
+
+def test_a_reload_in_the_middle_of_a_run_shows_the_run_and_then_the_picture(visit, engine):
+    page = visit()
+    set_steps(page, 30)
+    generate(page, "a survivor")
+    phase(page, "running")
+    begun = len(engine.runs)
+    page.reload()
+    phase(page, "running")
+    page.wait_for_function("document.querySelectorAll('.snr-plot .dots circle').length === 30")
+    finish(page)
+    assert page.inner_text(".said") == "a survivor"
+    assert len(engine.runs) == begun
+    page.reload()
+    phase(page, "done")  # and again, once it is over
+    assert page.inner_text(".said") == "a survivor"
+    page.wait_for_function("document.querySelector('.finals img').naturalWidth === 256")
+
+
+def test_a_lost_connection_costs_nothing(visit, engine):
+    page = visit()
+    set_steps(page, 15)
+    generate(page, "a survivor")
+    phase(page, "running")
+    page.context.set_offline(True)
+    page.wait_for_function("document.querySelector('.status').textContent.includes('connection is lost')")
+    page.context.set_offline(False)
+    finish(page)
+    assert page.inner_text(".said") == "a survivor"
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_more_presses_wait_in_line_and_can_be_removed(visit, engine, width, tmp_path):
+    page = visit(width, 844, dark=width == 390, has_touch=width == 390)
+    begun = len(engine.runs)
+    for prompt in ("first", "second", "third", "fourth"):
+        generate(page, prompt)
+    page.wait_for_function("document.querySelectorAll('.queue li').length === 3")
+    assert page.locator(".queue .waiting").all_inner_texts() == ["second", "third", "fourth"]
+    assert page.inner_text(".queue li:first-child .place").startswith("next")
+    phase(page, "running")
+    assert no_sideways_scroll(page)
+    page.screenshot(path=tmp_path / "queue.png")
+    page.locator(".queue button").nth(1).click()
+    page.wait_for_function("document.querySelectorAll('.queue li').length === 2")
+    page.click(CANCEL)  # the first one; the next begins
+    page.wait_for_function("document.querySelectorAll('.strip img').length === 2")
+    assert [task.prompt for task in engine.runs[begun:]] == ["first", "second", "fourth"]
+    page.wait_for_selector(".under .cancel", state="hidden")
+    assert page.locator(".queue li").count() == 0
+
+
+def test_two_browsers_wait_for_each_other_and_see_their_own(visit, engine):
+    one, two = visit(), visit()
+    for page, prompt in ((one, "mine"), (two, "yours")):
+        set_steps(page, 12)
+        generate(page, prompt)
+        page.wait_for_selector(CANCEL)
+    assert "Waiting: next" in two.inner_text(".status") or "running" in two.get_attribute(FRAME, "data-phase")
+    for page, prompt in ((one, "mine"), (two, "yours")):
+        finish(page)
+        assert page.inner_text(".said") == prompt
+        assert page.locator(".strip img").count() == 1
+
+
+@pytest.fixture
+def lent(engine):
+    """The page where a GPU is lent for one call: the press itself paints."""
+    blocks = build(engine, Settings(where="zerogpu"))
+    _, address, _ = blocks.launch(**launch_options(Settings()), prevent_thread_lock=True)
+    yield address
+    blocks.close()
+
+
+def test_where_the_press_itself_paints(visit, engine, lent):
+    page = visit()
+    page.goto(lent)
+    page.wait_for_selector(".snr-plot .dots circle", state="attached")
+    generate(page)
+    phase(page, "running")
+    page.click(CANCEL)
+    phase(page, "stopped")
+    page.wait_for_selector(GENERATE)
+    set_steps(page, 3)
+    generate(page, "a star")
+    finish(page)
+    assert engine.runs[-1].prompt == "a star"
+    assert len(dots(page)) == 3
 
 
 def painted(seed):
