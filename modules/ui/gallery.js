@@ -1,4 +1,4 @@
-// The frame where a picture forms, its recipe, and the strip of the pictures made since the page opened.
+// The frame where a picture forms, its recipe, and the strip of the pictures made lately.
 //
 // Messages come from Python (see gallery.py); the strip lives here, in the page. Every text goes in
 // through textContent. Steps and choices are told to the noise schedule by "studio" events on the window.
@@ -67,7 +67,7 @@ const drawStrip = () => {
     });
   }
   const filled = strip.childNodes.length;
-  find(".strip-count").textContent = filled ? `${filled} picture${filled > 1 ? "s" : ""} since this page was opened` : "";
+  find(".strip-count").textContent = filled ? `${filled} recent picture${filled > 1 ? "s" : ""}` : "";
 };
 
 const facts = (picture) => {

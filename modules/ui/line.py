@@ -90,5 +90,5 @@ def in_line(job: Job) -> dict[str, str]:
 
 def place(job: Job) -> str:
     """Where in line, and when it is done, as a person says it."""
-    said = "next" if job.position == 1 else f"number {job.position} in line"
-    return said if job.seconds is None else f"{said}, done in about {gallery.span(job.seconds)}"
+    said = "next" if job.position == 1 else f"number {job.position}"
+    return said if job.seconds is None else f"{said}, in about {gallery.span(job.seconds)}"

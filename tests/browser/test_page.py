@@ -147,7 +147,7 @@ def test_the_next_press_after_a_cancel_is_not_lost(visit, engine):
 
 def test_nothing_jumps_while_it_generates(visit):
     page = visit()
-    all_of_them = "[...document.querySelectorAll('.frame, #solver, #steps, #more')]"
+    all_of_them = "[...document.querySelectorAll('.frame, #solver, #steps, #more, .history')]"
     where = f"{all_of_them}.map(one => one.getBoundingClientRect().y)"
     before = page.evaluate(where)
     generate(page)

@@ -102,7 +102,7 @@ def test_those_that_wait_are_listed_with_their_places(studio):
     assert told["now"]["run"] == first
     assert [(one["run"], one["title"], one["place"]) for one in told["queue"]] == [
         (second, "a dog", "next"),
-        (third, "No prompt", "number 2 in line"),
+        (third, "No prompt", "number 2"),
     ]
     studio.press("them")
     assert studio.look("them")["now"]["text"] == "Waiting: next"
