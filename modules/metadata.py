@@ -89,7 +89,9 @@ def read(picture: Image.Image) -> Recipe:
 
     PNG carries it in text chunks, JPEG and WebP in the Exif comment.
     """
-    chunks = getattr(picture, "text", None) or picture.info
+    chunks = picture.info
+    if RECIPE_CHUNK not in chunks and INFOTEXT_CHUNK not in chunks:
+        chunks = getattr(picture, "text", None) or chunks  # behind the pixels, which are decoded for it
     ours, theirs = chunks.get(RECIPE_CHUNK), chunks.get(INFOTEXT_CHUNK) or _exif_comment(picture)
     if isinstance(ours, str) and len(ours) <= LONGEST_CHUNK:
         return _from_ours(ours)

@@ -214,6 +214,46 @@ def test_snr_curve_parameters(endpoints):
     assert names == ["sampler", "schedule", "steps", "model", "strength"]
 
 
+def test_a_job_is_submitted_looked_at_and_done(client):
+    job = client.predict("text_to_image", {"prompt": "a cat", "steps": 3, "seed": 5}, api_name="/submit")
+    state = {"state": ""}
+    while state["state"] != "done":
+        assert state["state"] in ("", "queued", "running")
+        files, state = client.predict(job["id"], api_name="/job")
+    assert (state["info"]["prompt"], state["info"]["seeds"], state["position"]) == ("a cat", [5], 0)
+    with Image.open(files[0]) as picture:
+        assert metadata.read(picture).task.seed == 5
+    assert client.predict(job["id"], api_name="/cancel") == {"cancelled": False}
+
+
+def test_a_job_is_cancelled(client, engine):
+    closed = engine.closed
+    job = client.predict("text_to_image", {"steps": 1000}, api_name="/submit")
+    files, state = client.predict(job["id"], api_name="/job")
+    assert (files, state["state"] in ("queued", "running")) == (None, True)
+    assert client.predict(job["id"], api_name="/cancel") == {"cancelled": True}
+    assert client.predict(job["id"], api_name="/job")[1]["state"] == "cancelled"
+    client.predict(steps=1, api_name="/text_to_image")  # the engine is free again
+    assert engine.closed <= closed + 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        ("magic", {}, "kind is 'magic'"),
+        ("text_to_image", {"steps": 0}, "steps is 0"),
+        ("text_to_image", {"colour": "red"}, "'colour' is not a field"),
+        ("class_conditional", {"class_name": "dragon"}, "dragon"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_at_once(client, kind, fields, said):
+    assert said in refused(client, kind=kind, fields=fields, api_name="/submit")
+
+
+def test_an_unknown_job_is_a_sentence(client):
+    assert "There is no such job" in refused(client, id="x", api_name="/job")
+
+
 def test_a_failure_inside_is_one_sentence(client, engine):
     engine.breaks = ZeroDivisionError("secret")
     try:
@@ -223,5 +263,5 @@ def test_a_failure_inside_is_one_sentence(client, engine):
 
 
 def test_the_pages_own_events_are_not_endpoints(endpoints):
-    assert set(endpoints) == {f"/{name}" for name in [*KINDS, "snr_curve"]}
+    assert set(endpoints) == {f"/{name}" for name in [*KINDS, "snr_curve", "submit", "job", "cancel"]}
     assert inspect.getdoc(KINDS["inpaint"]).split(".")[0] in endpoints["/inpaint"]["description"]

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import secrets
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from modules import metadata, tasks
+from modules import tasks
 from modules.diffusion.samplers import SAMPLERS
+from modules.engine.history import History
 from modules.models.catalog import CatalogueError, ModelCard, card_for_folder, read_catalogue
 from modules.settings import Settings
 from modules.tasks import (
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
     from modules.models.latent import LatentModel
 
 PREVIEW_SIDE = 256
-SAVED_NAME = re.compile(r"\d{8}-\d{6}-\d+-[0-9a-f]{8}\.png")
 
 
 class Engine:
@@ -55,6 +51,7 @@ class Engine:
         self.settings = settings
         self.catalog = dict(read_catalogue() if catalog is None else catalog)
         self.default_model = self._add_default_model(settings.model)
+        self.history = History(settings.output_dir, shared=settings.public or settings.where != "local")
         self._painting = threading.Lock()
         self._loading = threading.Lock()
         self._model: LatentModel | None = None
@@ -64,7 +61,8 @@ class Engine:
             os.environ["HF_HUB_OFFLINE"] = "1"
 
     def start(self) -> None:
-        """Load the default model in the background, once; `status()` says how it goes."""
+        """Load the model and mend the history in the background, once; `status()` says how it goes."""
+        self.history.start()
         if self._thread is None:
             self._thread = threading.Thread(target=self._warm_up, name="loading the model", daemon=True)
             self._thread.start()
@@ -213,17 +211,11 @@ class Engine:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         return picture.resize(size, Image.Resampling.BILINEAR)
 
-    def save(self, result: Result) -> list[Path]:
-        """Write every picture of a result, recipe inside, and return the files in order."""
-        folder = self.settings.output_dir
-        self._sweep(folder)
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        paths = []
-        for index, picture in enumerate(result.images):
-            name = f"{stamp}-{result.info['seeds'][index]}-{secrets.token_hex(4)}.png"
-            metadata.write_png(picture, folder / name, result.info, index)
-            paths.append(folder / name)
-        return paths
+    def save(self, result: Result, owner: str = "") -> list[Path]:
+        """Write every picture of a result, recipe inside, into this owner's history; the files in order."""
+        if self.settings.keep_seconds is not None:
+            self.history.sweep(self.settings.keep_seconds)
+        return [self.history.add(picture, result.info, i, owner) for i, picture in enumerate(result.images)]
 
     def _painted(self, task: Task) -> Iterator[Step | Result]:
         from modules.engine.generation import generate
@@ -282,16 +274,6 @@ class Engine:
         except ValueError as error:
             raise TaskError("schedule" if task.schedule not in spacings else "steps", str(error)) from error
         return noise
-
-    def _sweep(self, folder: Path) -> None:
-        """Delete pictures older than strangers' pictures are kept."""
-        if self.settings.keep_seconds is None or not folder.is_dir():
-            return
-        oldest = time.time() - self.settings.keep_seconds
-        for path in folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another job may have swept it
-                if SAVED_NAME.fullmatch(path.name) and path.stat().st_mtime < oldest:
-                    path.unlink()
 
 
 def what_runs_where(model: LatentModel) -> str:

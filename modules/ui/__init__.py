@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from modules.ui import api, theme
+from modules.engine.jobs import Jobs
+from modules.ui import api, runs, theme
 from modules.ui.page import Page
 from modules.ui.toolkit import gr
 
@@ -19,8 +21,11 @@ def build(engine: Any, settings: Any) -> gr.Blocks:
     with gr.Blocks(
         title="Epsilon Studio", analytics_enabled=False, fill_width=True, delete_cache=(min(keep, 3600), keep)
     ) as blocks:
-        Page(engine).assemble(blocks)
-        api.add_endpoints(engine)
+        # ZeroGPU lends its GPU to one decorated call at a time: there a run lives as long as its press.
+        alone = settings.where == "zerogpu"
+        jobs = None if alone else Jobs(partial(runs.work, engine), settings.queue_size)
+        Page(engine, jobs).assemble(blocks)
+        api.add_endpoints(engine, jobs)
     return blocks.queue(max_size=settings.queue_size, default_concurrency_limit=8)
 
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
-from modules import images
+from PIL import Image
+
+from modules import images, metadata
+from modules.engine.jobs import DONE, Jobs
 from modules.tasks import KINDS, Inpaint, Task
 from modules.ui import runs
+from modules.ui.history import owner_name
 from modules.ui.toolkit import gr, on_gpu
 
 
-def add_endpoints(engine: Any) -> None:
-    """Adds an endpoint for every kind of Task, and /snr_curve. Call inside gr.Blocks.
+def add_endpoints(engine: Any, jobs: Jobs | None = None) -> None:
+    """Adds an endpoint for every kind of Task, /snr_curve, and with `jobs` /submit, /job and /cancel.
+
+    Call inside gr.Blocks.
 
     The components are hidden, one a field name, and belong to the endpoints alone, so that what the page
     offers (its sliders' reach, its dropdowns' choices) never decides what the API accepts: the Task does.
@@ -35,6 +42,51 @@ def add_endpoints(engine: Any) -> None:
     names = ["sampler", "schedule", "steps", "model", "strength"]
     curve_inputs = [hidden[name, engine.default(Inpaint, name)] for name in names]
     _listen(_curve(engine, names), curve_inputs, [told], "snr_curve", concurrency_limit=None)
+    if jobs is not None:
+        _add_job_endpoints(jobs, files, told)
+
+
+def _add_job_endpoints(jobs: Jobs, files: Any, told: Any) -> None:
+    """A press in three parts, for clients that cannot keep a connection open."""
+    id, kind = (gr.Textbox(visible=False, label=label) for label in ("id", "kind"))
+    owner = gr.Textbox("", visible=False, label="owner: whose history the pictures go into")
+    fields = gr.JSON(visible=False, label="fields")
+
+    def submit(kind: str, fields: dict[str, Any], owner: str = "") -> dict[str, Any]:
+        """Queues a task without pictures: its kind, and its fields as JSON. Answers at once, with an id."""
+        with _spoken():
+            task = Task.from_json(json.dumps({**(fields or {}), "kind": kind}))
+            return {"id": jobs.submit(task, owner_name(owner)).id}
+
+    def job(id: str) -> tuple[list[str] | None, dict[str, Any]]:
+        """How a job stands: its state, place in line, seconds left if known; at the end files and info."""
+        with _spoken():
+            seen = jobs.get(id)
+            state = {"state": seen.state, "position": seen.position, "seconds": seen.seconds}
+            if seen.error is not None:
+                return None, state | {"error": str(seen.error)}
+            if seen.state != DONE or seen.report is None:
+                return None, state | {"share": (seen.report or {}).get("share", 0)}
+            paths = [picture["file"]["path"] for picture in seen.report["pictures"]]
+            with Image.open(paths[0]) as first:
+                return paths, state | {"info": dict(metadata.read(first).info)}
+
+    def cancel(id: str) -> dict[str, Any]:
+        """Stops a job, within one step if it runs; says whether there was anything to stop."""
+        return {"cancelled": jobs.cancel(id)}
+
+    _listen(submit, [kind, fields, owner], [told], "submit", concurrency_limit=None)
+    _listen(job, [id], [files, told], "job", concurrency_limit=None)
+    _listen(cancel, [id], [told], "cancel", concurrency_limit=None)
+
+
+@contextmanager
+def _spoken() -> Iterator[None]:
+    """What fails inside is one sentence for the client."""
+    try:
+        yield
+    except Exception as error:
+        raise gr.Error(runs.in_words(error), print_exception=False) from error
 
 
 def _listen(fn: Callable[..., Any], inputs: list[Any], outputs: list[Any], name: str, **how: Any) -> None:

@@ -1,4 +1,4 @@
-// The frame where a picture forms, its recipe, and the strip of the pictures made since the page opened.
+// The frame where a picture forms, its recipe, and the strip of the pictures made lately.
 //
 // Messages come from Python (see gallery.py); the strip lives here, in the page. Every text goes in
 // through textContent. Steps and choices are told to the noise schedule by "studio" events on the window.
@@ -67,7 +67,7 @@ const drawStrip = () => {
     });
   }
   const filled = strip.childNodes.length;
-  find(".strip-count").textContent = filled ? `${filled} picture${filled > 1 ? "s" : ""} since this page was opened` : "";
+  find(".strip-count").textContent = filled ? `${filled} recent picture${filled > 1 ? "s" : ""}` : "";
 };
 
 const facts = (picture) => {
@@ -116,13 +116,17 @@ const choose = (run, index, quietly = false) => {
   tell({ picture: picture.levels });
 };
 
-const receive = () => {
-  const message = props.value;
+const receive = (message) => {
   if (!message || typeof message !== "object") return;
   const { phase, text = "" } = message;
-  if (phase === "note") {
-    say(text, "note");
+  if (phase === "accepted") {
+    look();
+    return;
+  }
+  if (phase === "note" || (phase === "refused" && !message.run && state.busy)) { // the run goes on
+    say(text, phase);
     announce(text);
+    state.held = Date.now() + 6000; // long enough to be read
     return;
   }
   if (message.run && message.run === state.over) return; // said again, or a late step of a run that was stopped
@@ -133,7 +137,7 @@ const receive = () => {
       announce("Generating");
       if (window.innerWidth <= 720) frame.scrollIntoView({ behavior: "smooth", block: "start" });
     }
-    say(text);
+    if (Date.now() > (state.held || 0)) say(text);
     progress(message.share || 0);
     if (message.preview) {
       preview.src = message.preview;
@@ -143,6 +147,7 @@ const receive = () => {
     return;
   }
   state.busy = false;
+  state.held = 0;
   state.over = message.run || state.current;
   progress(null);
   if (phase === "done") {
@@ -161,6 +166,32 @@ const receive = () => {
     if (frame.dataset.phase === "done") drawFinals();
   }
 };
+
+// From the history: a picture to show, or pictures that are gone for good.
+const forget = (names) => {
+  for (const run of state.runs) run.pictures = run.pictures.filter((picture) => !names.includes(picture.file.orig_name));
+  state.runs = state.runs.filter((run) => run.pictures.length);
+  const picture = state.run && state.run.pictures[state.index];
+  if (state.run && (!picture || names.includes(picture.file.orig_name))) {
+    state.run = null;
+    find(".recipe").hidden = true;
+    if (!state.busy) show("empty");
+  }
+  drawStrip();
+};
+const hear = (event) => {
+  if (!element.isConnected) {
+    window.removeEventListener("studio", hear);
+    return;
+  }
+  const { open, gone } = event.detail;
+  if (gone) forget(gone);
+  if (open) {
+    choose({ pictures: [open] }, 0);
+    frame.scrollIntoView({ behavior: "smooth", block: "nearest" });
+  }
+};
+window.addEventListener("studio", hear);
 
 // An empty frame shows what every picture starts from: Gaussian noise, in the page's own ink.
 const pour = () => {
@@ -193,5 +224,79 @@ find(".copy").addEventListener("click", async (event) => {
   }
   setTimeout(() => { button.textContent = "Copy text"; }, 1500);
 });
-watch("value", receive);
-receive();
+watch("value", () => receive(props.value));
+receive(props.value);
+
+// Jobs: the server is asked how they stand, and answers when that has changed, as long as there are any.
+const line = { there: typeof server !== "undefined" && Boolean(server.look_at_jobs), asking: false, again: false, stamp: "", seen: null, live: null };
+const SILENCE = 15000; // milliseconds after which an answer is not waited for any more
+
+const drawQueue = (queue) => {
+  find(".queue").replaceChildren(...queue.map((job) => {
+    const item = document.createElement("li"), title = document.createElement("span");
+    const place = document.createElement("span"), button = document.createElement("button");
+    title.textContent = title.title = job.title;
+    title.className = "waiting";
+    title.dir = "auto";
+    place.textContent = job.place;
+    place.className = "place";
+    button.type = "button";
+    button.textContent = "Remove";
+    button.setAttribute("aria-label", `Remove ${job.title} from the line`);
+    button.addEventListener("click", () => stop(job.run));
+    item.append(title, place, button);
+    return item;
+  }));
+};
+
+const take = ({ stamp, seen, over, now, queue }) => {
+  Object.assign(line, { stamp, seen });
+  for (const message of over) {
+    if (message.phase !== "done" && message.run !== state.current) continue; // it never reached the frame
+    for (const picture of message.pictures || []) picture.file.url = window.epsilon.address(picture.file.path);
+    receive(message);
+  }
+  if (now) {
+    if (now.live) tell({ live: now.live });
+    line.live = now.live ? now.run : line.live;
+    receive(now);
+  } else if (state.busy) receive({ phase: "refused", text: "The studio was started anew, and this run is lost. Generate makes a new one.", run: state.current });
+  find(".under .cancel").hidden = !now;
+  drawQueue(queue);
+  return Boolean(now);
+};
+
+const look = async () => {
+  if (!line.there || !element.isConnected) return;
+  line.again = true;
+  if (line.asking || !window.epsilon) {
+    if (!window.epsilon) setTimeout(look, 50); // the page's own script is still to come
+    return;
+  }
+  line.asking = true;
+  while (line.again && element.isConnected) {
+    line.again = false;
+    const question = { owner: window.epsilon.owner(), stamp: line.stamp, seen: line.seen, run: line.live };
+    try {
+      const silence = new Promise((_, fail) => { setTimeout(fail, SILENCE); });
+      if (take(await Promise.race([server.look_at_jobs(question), silence]))) line.again = true;
+    } catch {
+      if (state.busy) say("The connection is lost; the run goes on, and is looked for again…");
+      await new Promise((wake) => { setTimeout(wake, 1000); });
+      line.again = line.again || state.busy;
+    }
+  }
+  line.asking = false;
+};
+const stop = async (run) => {
+  try {
+    await server.cancel_job({ owner: window.epsilon.owner(), run });
+  } catch {
+    say("The studio does not answer, so nothing was stopped.", "note");
+  }
+  look();
+};
+find(".under .cancel").addEventListener("click", () => stop(state.current));
+document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+window.addEventListener("online", () => look());
+look();

@@ -10,7 +10,7 @@ import base64
 import io
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ SENDS = {
 }
 
 
-def gallery(kinds: Sequence[str] = ()) -> gr.HTML:
+def gallery(kinds: Sequence[str] = (), answers: Sequence[Callable[..., Any]] = ()) -> gr.HTML:
     """The component; its `select` event carries the recipe to use again, or the tab to send the picture to.
 
-    `kinds`: the tabs of the page; a picture may be sent to those that start from one.
+    `kinds`: the tabs of the page; a picture may be sent to those that start from one. `answers` are
+    those of line.py; without them there are no jobs, and messages come as values alone.
     """
     sends = "".join(
         f'<button type="button" class="send" data-to="{kind}" title="{hint}">{name}</button>'
@@ -43,12 +44,18 @@ def gallery(kinds: Sequence[str] = ()) -> gr.HTML:
         js_on_load=(HERE / "gallery.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id="gallery",
+        server_functions=list(answers),
     )
 
 
 def waiting(text: str) -> dict[str, Any]:
     """Before the first step: the text says what is being waited for."""
     return {"phase": "waiting", "text": text}
+
+
+def accepted() -> dict[str, Any]:
+    """A job was made; the script looks at how it goes."""
+    return {"phase": "accepted", "mark": secrets.token_hex(4)}
 
 
 def stopped() -> dict[str, Any]:
@@ -75,11 +82,16 @@ def data_url(image: Image.Image) -> str:
 
 def left(seconds: float) -> str:
     """A remaining time as a person says it."""
+    return f"{span(seconds)} left"
+
+
+def span(seconds: float) -> str:
+    """A length of time as a person says it."""
     if seconds < 1:
-        return "less than a second left"
+        return "less than a second"
     if seconds < 90:
-        return f"{round(seconds)} s left"
-    return f"{round(seconds / 60)} min left"
+        return f"{round(seconds)} s"
+    return f"{round(seconds / 60)} min"
 
 
 def picture(path: Path, info: Mapping[str, Any], index: int, infotext: str, levels: Any) -> dict[str, Any]:

@@ -11,14 +11,17 @@ from functools import partial
 from html import escape
 from typing import Any
 
+from modules.engine.jobs import Jobs
 from modules.tasks import TextToImage
-from modules.ui import gallery, painter, recipes, runs, snr_panel, theme
+from modules.ui import gallery, history, line, painter, recipes, runs, snr_panel, theme
 from modules.ui.forms import Form, Maker
 from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, text_to_image
 from modules.ui.toolkit import gr, on_gpu
 
 TABS = (text_to_image, class_conditional, control, inpaint, image_to_image)
 PATIENCE, WATCHED = 0.3, 400  # seconds between two looks at an engine that warms up, and how many looks
+
+OWNED = "(...sent) => [...sent.slice(0, -1), window.epsilon.owner()]"  # the browser's own name, sent along
 
 HEADER = """
 <header class="masthead">{logo}<h1>Epsilon Studio</h1>
@@ -27,10 +30,11 @@ HEADER = """
 
 
 class Page:
-    """The components by their names, and the wiring."""
+    """The components by their names, and the wiring; without `jobs`, a run lives as long as its press."""
 
-    def __init__(self, engine: Any):
+    def __init__(self, engine: Any, jobs: Jobs | None = None):
         self.engine = engine
+        self.jobs = jobs
         served = {kind for card in engine.catalog.values() for kind in card.tasks}
         self.tabs = {tab.KIND.kind: tab for tab in TABS if tab.KIND.kind in served}
 
@@ -44,7 +48,10 @@ class Page:
                 self._draw_tabs()
                 self._draw_more()
             with gr.Column(elem_id="showing", min_width=280):
-                self.gallery = gallery.gallery([tab.KIND.kind for tab in self.tabs.values()])
+                answers = line.answers(self.engine, self.jobs) if self.jobs else ()
+                self.gallery = gallery.gallery([tab.KIND.kind for tab in self.tabs.values()], answers)
+                history.history(self.engine)
+                self.owner = gr.Textbox(visible=False)  # filled by OWNED when it is sent
             with gr.Column(elem_id="explaining", min_width=280):
                 self.panel = snr_panel.build(self.engine)
         shared = self.more | self.panel.fields
@@ -52,7 +59,10 @@ class Page:
         for name, tab in self.tabs.items():
             if hasattr(tab, "wire"):
                 tab.wire(self.engine, shared | self.own[name])
-        self._wire_runs()
+        if self.jobs:
+            self._wire_jobs(self.jobs)
+        else:
+            self._wire_runs()
         self._wire_panel()
         self._wire_recipes()
         self._wire_opening(blocks)
@@ -69,9 +79,10 @@ class Page:
                     self.generate[name] = gr.Button(
                         "Generate", variant="primary", elem_id=f"generate-{name}", elem_classes="generate"
                     )
-                    self.cancel[name] = gr.Button(
-                        "Cancel", visible=False, elem_id=f"cancel-{name}", elem_classes="cancel"
-                    )
+                    if not self.jobs:
+                        self.cancel[name] = gr.Button(
+                            "Cancel", visible=False, elem_id=f"cancel-{name}", elem_classes="cancel"
+                        )
 
     def _draw_more(self) -> None:
         make = Maker(self.engine, TextToImage)
@@ -108,13 +119,36 @@ class Page:
             "model": model,
         }
 
+    def _wire_jobs(self, jobs: Jobs) -> None:
+        for name, form in self.forms.items():
+            self.generate[name].click(
+                partial(self._submitted, form, jobs),
+                [*form.fields.values(), self.owner],
+                self.gallery,
+                js=OWNED,
+                queue=False,
+                trigger_mode="multiple",
+                show_progress="hidden",
+                api_visibility="private",
+            )
+
+    def _submitted(self, form: Form, jobs: Jobs, *sent: Any) -> dict[str, Any]:
+        *values, owner = sent
+        try:
+            jobs.submit(form.task(values), history.owner_name(owner))
+        except Exception as error:
+            return gallery.refused(runs.in_words(error))
+        return gallery.accepted()
+
     def _wire_runs(self) -> None:
+        """The press itself paints, in the one call for which a GPU is lent."""
         buttons = [*self.generate.values(), *self.cancel.values()]
         pressed: list[Any] = [
             self.generate[name].click(
                 on_gpu(self._painter(form)),
-                [*form.fields.values()],
+                [*form.fields.values(), self.owner],
                 [self.gallery, self.panel.plot, *buttons],
+                js=OWNED,
                 show_progress="hidden",
                 concurrency_id="gpu",
                 concurrency_limit=1,
@@ -143,7 +177,8 @@ class Page:
         )
 
     def _painter(self, form: Form) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def paint(*values: Any) -> Iterator[dict[Any, Any]]:
+        def paint(*sent: Any) -> Iterator[dict[Any, Any]]:
+            *values, owner = sent
             try:
                 task = form.task(values)
                 walk = runs.walk(self.engine, task)
@@ -153,7 +188,7 @@ class Page:
             run = secrets.token_hex(4)  # tells a late step of a stopped run from a step of the next
             begin = gallery.waiting("Starting…") | {"run": run}
             yield {self.gallery: begin, self.panel.plot: walk} | self._busy(True)
-            with closing(runs.paint(self.engine, task)) as messages:
+            with closing(runs.paint(self.engine, task, history.owner_name(owner))) as messages:
                 for message in messages:
                     yield {self.gallery: message | {"run": run}}
 

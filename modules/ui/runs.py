@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,35 @@ from modules.ui.toolkit import served
 
 log = logging.getLogger(__name__)
 
+
+class RunError(RuntimeError):
+    """A run that failed; the message is a sentence for the user."""
+
+
 PACE = 0.08  # seconds between two previews at least: a page cannot show more, and each costs a message
 
 
-def paint(engine: Any, task: Task) -> Generator[dict[str, Any], None, None]:
+def paint(engine: Any, task: Task, owner: str = "") -> Generator[dict[str, Any], None, None]:
     """Messages for the gallery while the engine paints: waiting, running (one a step), then done.
 
-    Closing it closes the engine's own iterator, which frees the model at once. What fails ends it with a
-    message that says so.
+    The pictures go into the owner's history. Closing it closes the engine's own iterator, which frees the
+    model at once. What fails ends it with a message that says so.
     """
     ready, sentence = engine.status()
     yield gallery.waiting("Waiting for its turn…" if ready else sentence)
     try:
-        with closing(engine.run(task)) as events:
-            yield from _watch(engine, events)
+        with closing(work(engine, task, owner)) as messages:
+            yield from filter(None, messages)
     except Exception as error:
         yield gallery.refused(in_words(error))
+
+
+def work(engine: Any, task: Task, owner: str = "") -> Generator[dict[str, Any] | None, None, None]:
+    """The messages running (one a step) and done; None is a place to stop at. Refuses at once, as the engine.
+
+    What fails later is a RunError, told in words.
+    """
+    return _watched(engine, engine.run(task), owner)
 
 
 def walk(engine: Any, task: Task) -> dict[str, Any]:
@@ -57,16 +70,23 @@ def in_words(error: Exception) -> str:
     )
 
 
-def _watch(engine: Any, events: Iterator[Any]) -> Iterator[dict[str, Any]]:
+def _watched(engine: Any, events: Iterator[Any], owner: str) -> Generator[dict[str, Any] | None, None, None]:
     begun = time.monotonic()
     shown = 0.0
-    for event in events:
-        now = time.monotonic()
-        if hasattr(event, "images"):
-            yield finished(engine, event)
-        elif now - shown >= PACE or event.index + 1 >= event.total:
-            shown = now
-            yield running(engine, event, now - begun)
+    try:
+        with closing(events):  # pyright: ignore[reportArgumentType]
+            for event in events:
+                now = time.monotonic()
+                if hasattr(event, "images"):
+                    yield None  # a run that was stopped while it decoded leaves nothing
+                    yield finished(engine, event, owner)
+                elif now - shown >= PACE or event.index + 1 >= event.total:
+                    shown = now
+                    yield running(engine, event, now - begun)
+                else:
+                    yield None
+    except Exception as error:
+        raise RunError(in_words(error)) from error
 
 
 def running(engine: Any, step: Any, seconds: float) -> dict[str, Any]:
@@ -85,16 +105,10 @@ def running(engine: Any, step: Any, seconds: float) -> dict[str, Any]:
     }
 
 
-def finished(engine: Any, result: Any) -> dict[str, Any]:
+def finished(engine: Any, result: Any, owner: str = "") -> dict[str, Any]:
     """The message of a finished run: every picture as a PNG file that carries its recipe."""
     info = result.info
-    visited = {name: info[key] for name, key in VISITED.items()}
-    pictures = []
-    for index, path in enumerate(kept(engine, result)):
-        path_walked = walked(info["sampler"], info["schedule"], info["steps"], info.get("strength", 1.0))
-        label = f"{path_walked}, seed {info['seeds'][index]}"
-        text = metadata.infotext(info | {"seed": info["seeds"][index]})
-        pictures.append(gallery.picture(path, info, index, text, levels_message(visited, label)))
+    pictures = [shown(path, info, index) for index, path in enumerate(kept(engine, result, owner))]
     count = len(pictures)
     told = f"{count} picture{'s' if count > 1 else ''} in {info['seconds']:.1f} s"
     if cut := info.get("words_cut"):
@@ -102,9 +116,19 @@ def finished(engine: Any, result: Any) -> dict[str, Any]:
     return {"phase": "done", "text": told, "pictures": pictures}
 
 
+def shown(path: Path, info: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """One finished picture for the page, with the levels that its run visited; `path` may be served."""
+    path_walked = walked(info["sampler"], info["schedule"], info["steps"], info.get("strength", 1.0))
+    visited = levels_message(
+        {name: info[key] for name, key in VISITED.items()}, f"{path_walked}, seed {info['seeds'][index]}"
+    )
+    text = metadata.infotext({**info, "seed": info["seeds"][index]})
+    return gallery.picture(path, info, index, text, visited)
+
+
 VISITED = {"t": "timesteps", "alpha": "alpha", "sigma": "sigma", "snr": "snr", "log_snr": "log_snr"}
 
 
-def kept(engine: Any, result: Any) -> list[Path]:
+def kept(engine: Any, result: Any, owner: str = "") -> list[Path]:
     """Saves the result's pictures and returns copies of the files that may be served."""
-    return [served(path) for path in engine.save(result)]
+    return [served(path) for path in engine.save(result, owner)]

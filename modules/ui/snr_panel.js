@@ -224,6 +224,11 @@ const fill = (table) => {
   }
 };
 
+const begin = (levels) => {
+  state.live = { ...levels, at: -1 };
+  state.shown = "live";
+  state.point = null;
+};
 const receive = () => {
   const message = props.value;
   if (!message || typeof message !== "object") return;
@@ -237,11 +242,7 @@ const receive = () => {
     if (state.shown === "picture" && message.fresh !== true) state.shown = "plan";
     state.point = null;
   }
-  if (message.live) {
-    state.live = { ...message.live, at: -1 };
-    state.shown = "live";
-    state.point = null;
-  }
+  if (message.live) begin(message.live);
   if ("compare" in message) state.compare = message.compare;
   draw();
 };
@@ -252,6 +253,7 @@ const hear = ({ detail }) => {
     window.removeEventListener("studio", hear);
     return;
   }
+  if (detail.live) begin(detail.live);
   if ("call" in detail && state.live) state.live.at = detail.call;
   if (detail.over) {
     state.live = null;

@@ -1,10 +1,17 @@
 """The page as a person meets it, in a real browser."""
 
 import re
+import zipfile
 
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from modules.engine.history import Query
+from modules.settings import Settings
+from modules.tasks import TextToImage
+from modules.ui import build, launch_options
+from tests.ui.fake import FakeEngine
 
 pytestmark = pytest.mark.browser
 
@@ -140,7 +147,7 @@ def test_the_next_press_after_a_cancel_is_not_lost(visit, engine):
 
 def test_nothing_jumps_while_it_generates(visit):
     page = visit()
-    all_of_them = "[...document.querySelectorAll('.frame, #solver, #steps, #more')]"
+    all_of_them = "[...document.querySelectorAll('.frame, #solver, #steps, #more, .history')]"
     where = f"{all_of_them}.map(one => one.getBoundingClientRect().y)"
     before = page.evaluate(where)
     generate(page)
@@ -407,3 +414,172 @@ def test_the_dark_sheet_follows_the_system(visit):
         page = visit(dark=dark)
         grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert grounds == ["rgb(250, 248, 244)", "rgb(22, 21, 19)"]
+
+
+def history(page, count):
+    """Opens the drawer of earlier pictures and waits until it shows that many."""
+    if page.locator(".drawer[open]").count() == 0:
+        page.click(".history summary")
+    page.wait_for_function(f"document.querySelectorAll('.kept').length === {count}")
+
+
+@pytest.fixture
+def empty_history(engine):
+    for entry in engine.history.search(Query(), count=1000):
+        engine.history.delete([entry.name])
+    return engine.history
+
+
+def test_an_earlier_picture_is_found_opened_and_reused_after_a_reload(visit, empty_history):
+    page = visit()
+    set_steps(page, 2)
+    for prompt in ("a red apple", "a blue star"):
+        generate(page, prompt)
+        page.wait_for_function("said => document.querySelector('.said').textContent === said", arg=prompt)
+    page.reload()
+    page.wait_for_selector(".snr-plot .dots circle", state="attached")
+    history(page, 2)
+    page.fill(".seek input", "RED")
+    history(page, 1)
+    page.click(".kept button")
+    phase(page, "done")
+    assert page.inner_text(".said") == "a red apple"
+    page.wait_for_function("document.querySelector('.finals img').naturalWidth === 256")
+    assert len(dots(page)) == 2
+    page.click(".actions .reuse")
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a red apple'")
+    page.fill(".seek input", "nothing like it")
+    history(page, 0)
+    assert page.inner_text(".found") == "No picture fits."
+
+
+def test_chosen_pictures_are_exported_and_deleted_after_a_question(visit, empty_history, tmp_path):
+    page = visit()
+    set_steps(page, 1)
+    page.click("#more button")
+    type_number(page, "batch_size", 3)
+    generate(page, "stars")
+    finish(page)
+    history(page, 3)
+    page.locator(".kept input").nth(0).check(force=True)
+    page.locator(".kept input").nth(1).check(force=True)
+    with page.expect_download() as download:
+        page.click(".chosen .pack")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(archive.namelist()) == 2
+    page.click(".chosen .delete")
+    assert page.inner_text(".chosen .delete") == "Delete 2 pictures for good?"
+    assert len(empty_history.search(Query())) == 3
+    page.click(".chosen .delete")
+    history(page, 1)
+    assert len(empty_history.search(Query())) == 1
+    page.wait_for_function("document.querySelectorAll('.strip img').length === 1")
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_the_history_fits_the_page(visit, empty_history, width, tmp_path):
+    for seed in range(30):
+        empty_history.add(*painted(seed))
+    page = visit(width, 844, dark=width == 390, has_touch=width == 390)
+    history(page, 24)
+    page.click(".history .further")
+    history(page, 30)
+    page.click(".narrow")
+    page.locator(".kept input").nth(2).check(force=True)
+    assert no_sideways_scroll(page)
+    page.screenshot(path=tmp_path / "history.png", full_page=True)
+
+
+def test_a_reload_in_the_middle_of_a_run_shows_the_run_and_then_the_picture(visit, engine):
+    page = visit()
+    set_steps(page, 30)
+    generate(page, "a survivor")
+    phase(page, "running")
+    begun = len(engine.runs)
+    page.reload()
+    phase(page, "running")
+    page.wait_for_function("document.querySelectorAll('.snr-plot .dots circle').length === 30")
+    finish(page)
+    assert page.inner_text(".said") == "a survivor"
+    assert len(engine.runs) == begun
+    page.reload()
+    phase(page, "done")  # and again, once it is over
+    assert page.inner_text(".said") == "a survivor"
+    page.wait_for_function("document.querySelector('.finals img').naturalWidth === 256")
+
+
+def test_a_lost_connection_costs_nothing(visit, engine):
+    page = visit()
+    set_steps(page, 15)
+    generate(page, "a survivor")
+    phase(page, "running")
+    page.context.set_offline(True)
+    page.wait_for_function("document.querySelector('.status').textContent.includes('connection is lost')")
+    page.context.set_offline(False)
+    finish(page)
+    assert page.inner_text(".said") == "a survivor"
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_more_presses_wait_in_line_and_can_be_removed(visit, engine, width, tmp_path):
+    page = visit(width, 844, dark=width == 390, has_touch=width == 390)
+    begun = len(engine.runs)
+    for prompt in ("first", "second", "third", "fourth"):
+        generate(page, prompt)
+    page.wait_for_function("document.querySelectorAll('.queue li').length === 3")
+    assert page.locator(".queue .waiting").all_inner_texts() == ["second", "third", "fourth"]
+    assert page.inner_text(".queue li:first-child .place").startswith("next")
+    phase(page, "running")
+    assert no_sideways_scroll(page)
+    page.screenshot(path=tmp_path / "queue.png")
+    page.locator(".queue button").nth(1).click()
+    page.wait_for_function("document.querySelectorAll('.queue li').length === 2")
+    page.click(CANCEL)  # the first one; the next begins
+    page.wait_for_function("document.querySelectorAll('.strip img').length === 2")
+    assert [task.prompt for task in engine.runs[begun:]] == ["first", "second", "fourth"]
+    page.wait_for_selector(".under .cancel", state="hidden")
+    assert page.locator(".queue li").count() == 0
+
+
+def test_two_browsers_wait_for_each_other_and_see_their_own(visit, engine):
+    one, two = visit(), visit()
+    for page, prompt in ((one, "mine"), (two, "yours")):
+        set_steps(page, 12)
+        generate(page, prompt)
+        page.wait_for_selector(CANCEL)
+    assert "Waiting: next" in two.inner_text(".status") or "running" in two.get_attribute(FRAME, "data-phase")
+    for page, prompt in ((one, "mine"), (two, "yours")):
+        finish(page)
+        assert page.inner_text(".said") == prompt
+        assert page.locator(".strip img").count() == 1
+
+
+@pytest.fixture
+def lent(engine):
+    """The page where a GPU is lent for one call: the press itself paints."""
+    blocks = build(engine, Settings(where="zerogpu"))
+    _, address, _ = blocks.launch(**launch_options(Settings()), prevent_thread_lock=True)
+    yield address
+    blocks.close()
+
+
+def test_where_the_press_itself_paints(visit, engine, lent):
+    page = visit()
+    page.goto(lent)
+    page.wait_for_selector(".snr-plot .dots circle", state="attached")
+    generate(page)
+    phase(page, "running")
+    page.click(CANCEL)
+    phase(page, "stopped")
+    page.wait_for_selector(GENERATE)
+    set_steps(page, 3)
+    generate(page, "a star")
+    finish(page)
+    assert engine.runs[-1].prompt == "a star"
+    assert len(dots(page)) == 3
+
+
+def painted(seed):
+    """A finished picture and its info, as FakeEngine makes them, without a run."""
+    *_, result = FakeEngine(pace=0).run(TextToImage(prompt=f"thing {seed}", steps=1, seed=seed))
+    return result.images[0], result.info

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from modules import metadata, tasks
+from modules import tasks
+from modules.engine.history import History
 from modules.engine.studio import Engine
 from modules.tasks import Limits, Task, TaskError
 
@@ -118,6 +119,7 @@ class FakeEngine:
     def __post_init__(self) -> None:
         self._ready_at = math.inf
         self._lock = threading.Lock()
+        self.history = History(Path(tempfile.mkdtemp(prefix="epsilon-test-")))
 
     def start(self) -> None:
         """Begins to warm up."""
@@ -149,13 +151,9 @@ class FakeEngine:
         """The value that a field starts with."""
         return tasks.default(kind, field)
 
-    def save(self, result: Result) -> list[Path]:
+    def save(self, result: Result, owner: str = "") -> list[Path]:
         """Writes the pictures as the real engine does."""
-        folder = Path(tempfile.mkdtemp(prefix="epsilon-test-"))
-        paths = [folder / f"{seed}.png" for seed in result.info["seeds"]]
-        for index, (image, path) in enumerate(zip(result.images, paths)):
-            metadata.write_png(image, path, result.info, index)
-        return paths
+        return [self.history.add(image, result.info, i, owner) for i, image in enumerate(result.images)]
 
     def classes(self, model: str = "pocket") -> list[str]:
         """The classes of the model."""

@@ -69,20 +69,23 @@ def test_one_listener_an_event(page, request):
 
 def test_every_generating_event_shares_one_slot(blocks):
     generating = [fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]
-    assert len(generating) == 4 + 5
+    assert len(generating) == 4
     assert all(fn.types_generator or fn.api_name for fn in generating)
+
+
+def test_where_a_gpu_is_lent_for_one_call_the_press_itself_paints():
+    blocks = build(FakeEngine(), Settings(where="zerogpu"))
+    assert len([fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]) == 2 + 4
+    assert [button.value for button in components(blocks, "button")].count("Cancel") == 2
+    functions = [fn.__name__ for one in components(blocks, "html") for fn in one.server_fns]
+    assert "look_at_jobs" not in functions
+    assert "find_pictures" in functions
 
 
 def test_the_named_endpoints_are_the_public_ones(blocks):
     public = {fn.api_name for fn in blocks.fns.values() if fn.api_visibility == "public"}
-    assert public == {
-        "text_to_image",
-        "class_conditional",
-        "controlnet",
-        "inpaint",
-        "image_to_image",
-        "snr_curve",
-    }
+    kinds = {"text_to_image", "class_conditional", "controlnet", "inpaint", "image_to_image"}
+    assert public == kinds | {"snr_curve", "submit", "job", "cancel"}
 
 
 def test_the_sheet_and_the_scripts_ask_nothing_of_any_other_machine():
