@@ -154,6 +154,18 @@ class Engine:
 
         return draw(people, width, height)
 
+    def stage(self) -> dict[str, Any]:
+        """What shapes stand on, where the wall begins and how near it is, and the reach of their sizes."""
+        from modules.conditions.depth import FAR, HORIZON, LARGEST, SHAPES, SMALLEST
+
+        return {"horizon": HORIZON, "far": FAR, "shapes": SHAPES, "sizes": (SMALLEST, LARGEST)}
+
+    def draw_shapes(self, shapes: Any, width: int, height: int) -> Image.Image:
+        """The depth map of shapes given as parsed JSON; ShapeError, in words, for anything else."""
+        from modules.conditions.depth import draw_shapes, shapes_of
+
+        return draw_shapes(shapes_of(shapes), width, height)
+
     def limits(self, kind: type[Task], field: str, model: str | None = None) -> Limits:
         """The limits of a field for a model on this studio; what the form's sliders show."""
         found = tasks.limits(kind, field, self.card(model or self.default_model).limits, self.settings.limits)

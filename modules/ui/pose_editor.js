@@ -1,10 +1,10 @@
-// The pose editor: joints over the map that the server draws (see pose_editor.py).
+// The pose editor: joints over the map that the server draws (see pose_editor.py). shape_editor.js goes on.
 //
 // A person is eighteen [x, y] in 0..1, or null where a joint is absent. Every text goes in through textContent.
 const find = (selector) => element.querySelector(selector);
 const { keypoints, limbs, colours, shade, stroke } = props.skeleton;
 const root = find(".control-map"), frame = find(".map-frame"), canvas = find(".joints"), image = find(".map");
-const state = { people: [], past: [], person: 0, drag: null, size: [1, 1] };
+const state = { people: [], shapes: [], past: [], person: 0, thing: 0, drag: null, size: [1, 1] };
 
 const copy = (people) => people.map((person) => person.map((point) => point && [...point]));
 const within = (share) => Math.min(1, Math.max(0, share));
@@ -65,7 +65,8 @@ const place = () => {
       circle.setAttribute("r", short * (ring ? 0.014 : i === 0 || i > 13 ? 0.024 : 0.042));
     }));
   });
-  find(".remove").disabled = !state.people.length;
+  placeShapes();
+  find(".remove").disabled = !(depth() ? state.shapes : state.people).length;
   find(".mirror").disabled = !state.people.length;
   find(".undo").disabled = !state.past.length;
 };
@@ -74,18 +75,19 @@ const place = () => {
 // so all are one object, which always holds the latest.
 const letter = { mark: 0 };
 const send = (what) => {
-  Object.assign(letter, { people: undefined, json: undefined }, what);
+  Object.assign(letter, { people: undefined, shapes: undefined, json: undefined }, what);
   letter.mark += 1;
   trigger("input", letter);
 };
+const snapshot = () => ({ people: copy(state.people), shapes: structuredClone(state.shapes) });
 const remember = () => {
-  state.past.push(copy(state.people));
+  state.past.push(snapshot());
   if (state.past.length > 100) state.past.shift();
 };
 const changed = () => {
   frame.classList.add("dirty", "drawn");
   place();
-  send({ people: state.people });
+  send({ people: state.people, shapes: state.shapes });
 };
 const change = (alter) => {
   remember();
@@ -104,7 +106,7 @@ canvas.addEventListener("pointerdown", (event) => {
   event.preventDefault();
   if (joint !== undefined) event.target.focus();
   state.person = Number(person);
-  state.drag = { joint, from: spot(event), before: copy(state.people), moved: false };
+  state.drag = { joint, from: spot(event), before: snapshot(), moved: false };
   canvas.setPointerCapture(event.pointerId);
 });
 canvas.addEventListener("pointermove", (event) => {
@@ -115,7 +117,7 @@ canvas.addEventListener("pointermove", (event) => {
     drag.moved = true;
     frame.classList.add("dirty");
   }
-  const person = state.people[state.person], before = drag.before[state.person];
+  const person = state.people[state.person], before = drag.before.people[state.person];
   if (drag.joint !== undefined) person[drag.joint] = now.map(within);
   else before.forEach((point, i) => {
     person[i] = point && [0, 1].map((axis) => Math.min(2, Math.max(-1, point[axis] + now[axis] - drag.from[axis])));
@@ -149,7 +151,7 @@ canvas.addEventListener("keydown", (event) => {
 });
 const undo = () => {
   if (!state.past.length) return;
-  state.people = state.past.pop();
+  Object.assign(state, state.past.pop());
   state.person = Math.min(state.person, Math.max(0, state.people.length - 1));
   changed();
 };
@@ -176,6 +178,11 @@ find(".add").addEventListener("click", () => change(() => {
   state.person = state.people.length - 1;
 }));
 find(".remove").addEventListener("click", () => change(() => {
+  if (depth()) {
+    state.shapes = state.shapes.filter((_, index) => index !== state.thing);
+    state.thing = Math.max(0, state.shapes.length - 1);
+    return;
+  }
   state.people = state.people.filter((_, index) => index !== state.person);
   state.person = Math.max(0, state.people.length - 1);
 }));
@@ -226,6 +233,7 @@ const receive = () => {
   root.dataset.kind = message.kind;
   state.size = [message.width, message.height];
   state.people = copy(message.people);
+  state.shapes = structuredClone(message.shapes);
   state.person = Math.min(state.person, Math.max(0, state.people.length - 1));
   frame.style.aspectRatio = `${message.width} / ${message.height}`;
   frame.style.maxWidth = `${(280 * message.width) / message.height}px`;
@@ -248,9 +256,3 @@ const receive = () => {
   else clean();
   place();
 };
-watch("value", receive);
-if (props.value && props.value.kind) receive();
-else {
-  state.people = copy([props.poses.standing]);
-  changed();
-}

@@ -142,3 +142,26 @@ def test_a_picture_of_a_skeleton_is_the_map_and_json_leads_back(visit, engine, t
     until(page, 4, *sitting[4])
     settled(page)
     assert page.locator(WRIST).is_visible()
+
+
+def test_a_dragged_shape_is_in_the_depth_map(visit, engine):
+    page = opened(visit())
+    page.click('#control_type label:has-text("Depth")')
+    page.wait_for_selector(".shapes rect")
+    settled(page)
+    page.click('.thing[data-shape="box"]')
+    page.wait_for_function("document.querySelectorAll('.shapes rect').length === 3")
+    settled(page)
+    before = page.get_attribute("#pose-editor .map", "src")
+    box = page.locator(".shapes rect").nth(2).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 60, y + 20, steps=4)
+    page.mouse.up()
+    page.wait_for_function("old => document.querySelector('#pose-editor .map').src !== old", arg=before)
+    settled(page)
+    page.click("button.generate:visible")
+    page.wait_for_function("document.querySelector('.status').textContent.includes(' in ')")
+    assert engine.runs[-1].control_type == "depth"
+    engine.control_map(engine.runs[-1])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from modules.conditions import pose
 from modules.conditions.control import control_map, recognise
-from modules.conditions.depth import depth_map
+from modules.conditions.depth import HORIZON, Shape, depth_map, draw_shapes, near_at
 from modules.conditions.edges import edges
 from modules.tasks import TaskError
 from modules.training.toyland.scenes import scene
@@ -78,6 +78,21 @@ def test_near_is_white_and_the_order_of_distances_is_kept(scenes):
     assert (brighter[~nearer] <= 0).all()
     assert (levels.min(), levels.max()) == (0, 255)
     assert np.asarray(depth_map(np.full((4, 4), 3.0))).max() == 128
+
+
+def test_shapes_stand_on_the_floor_nearer_the_lower_and_hide_what_is_behind():
+    assert near_at(np.array([0.0, HORIZON, 1.0])).tolist() == [0.25, 0.25, 1.0]
+    empty = np.asarray(draw_shapes([], 128, 128), int)[..., 0]
+    assert empty[10].tolist() == [0] * 128
+    assert (np.diff(empty[64:].mean(1)) >= 0).all()
+    back, front = Shape("box", 0.5, 0.6, 0.3), Shape("ball", 0.5, 0.9, 0.2)
+    both = np.asarray(draw_shapes([front, back], 128, 128), int)[..., 0]
+    assert np.array_equal(both, np.asarray(draw_shapes([back, front], 128, 128))[..., 0])
+    near = float(near_at(np.float32(0.9)))
+    centre = round((0.9 - 0.2 * near) * 128)
+    assert both[centre, 64] == both[: round(0.9 * 128)].max()  # a ball's middle is its nearest point
+    assert both[round((0.6 - 0.3 * 0.45 * 0.8) * 128), 64] > empty[round(0.5 * 128), 64]
+    assert recognise(draw_shapes([front, back], 256, 256)) == "depth"
 
 
 def test_edges_lie_on_the_outline():

@@ -165,6 +165,7 @@ class FakeEngine:
 
     poses, skeleton, read_pose = Engine.poses, Engine.skeleton, Engine.read_pose
     write_pose, draw_pose, control_map = Engine.write_pose, Engine.draw_pose, Engine.control_map
+    stage, draw_shapes = Engine.stage, Engine.draw_shapes
 
     def snr_curve(
         self, sampler: str, schedule: str, steps: int, model: str = "pocket", strength: float = 1.0

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from modules.conditions import pose
-from modules.conditions.depth import depth_map
+from modules.conditions.depth import SHAPES, depth_map
 from modules.tasks import Controlled
 from modules.ui import gallery, recipes
 from modules.ui.forms import Form
@@ -136,3 +136,19 @@ def test_a_recipe_says_that_the_map_is_not_in_it(engine):
 def test_the_facts_name_the_control(engine):
     *_, result = engine.run(Controlled(control_image=pose.draw([POSES["waving"]], 256, 256), steps=1))
     assert ("pose", "1") in gallery.facts(result.info, 1)
+
+
+def test_shapes_become_a_depth_map_that_is_recognised_as_one(engine):
+    shapes = [{"kind": kind, "x": 0.2 + 0.3 * i, "y": 0.8, "size": 0.2} for i, kind in enumerate(SHAPES)]
+    message, path = control.answered(engine, {}, None, ASKED | {"control_type": "depth"}, {"shapes": shapes})
+    assert message["drawn"]
+    task = Controlled(**ASKED | {"control_type": "depth"}, control_image=path)
+    assert np.array_equal(np.asarray(engine.control_map(task).picture), pixels(message["map"]))
+
+
+@pytest.mark.parametrize("shape", [7, {"kind": "cone", "x": 0, "y": 1, "size": 0.2}, {"kind": "box"}])
+def test_odd_shapes_are_sentences(shape, engine):
+    asked = ASKED | {"control_type": "depth"}
+    message, path = control.answered(engine, {}, None, asked, {"shapes": [shape]})
+    assert (message["refused"], path) == (True, None)
+    assert message["told"].startswith("A shape")

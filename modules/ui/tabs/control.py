@@ -17,7 +17,7 @@ TITLE = "ControlNet"
 SPOKEN = {"pose": "Pose", "depth": "Depth", "canny": "Edges"}
 WANTED = {
     "pose": "Add a person, choose a pose, or give a picture of a skeleton.",
-    "depth": "Give a depth map: grey, near is white.",
+    "depth": "Add a shape, or give a depth map: grey, near is white.",
     "canny": "Give any picture: its edges are the map.",
 }
 
@@ -112,6 +112,7 @@ def answered(
         "width": asked["width"],
         "height": asked["height"],
         "people": shown.get("people", []),
+        "shapes": sent.get("shapes", shown.get("shapes", [])),
         "mark": sent.get("mark"),
         "answer": secrets.token_hex(4),  # else an answer like the last one is no news to the page
         "told": WANTED.get(kind, f"Give a {kind} map."),
@@ -122,9 +123,11 @@ def answered(
         size = KIND(width=asked["width"], height=asked["height"])
         message |= {"people": people, "json": engine.write_pose(people, size.width, size.height)}
         if drawing:
-            if kind != "pose" or not people:
+            draws = {"pose": (engine.draw_pose, people), "depth": (engine.draw_shapes, message["shapes"])}
+            draw, things = draws.get(kind, (None, None))
+            if not draw or not things:
                 return message, None
-            path = str(served_picture(engine.draw_pose(people, size.width, size.height)))
+            path = str(served_picture(draw(things, size.width, size.height)))
         if path is None:
             return message, None
         made = engine.control_map(KIND(**asked, control_image=path))
