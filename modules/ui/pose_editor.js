@@ -97,7 +97,7 @@ const change = (alter) => {
 
 // Moving by pointer: a joint alone, or by a limb the whole person.
 const spot = (event) => {
-  const box = canvas.getBoundingClientRect();
+  const box = event.currentTarget.getBoundingClientRect();
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 };
 canvas.addEventListener("pointerdown", (event) => {
