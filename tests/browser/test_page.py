@@ -490,15 +490,28 @@ def test_the_history_fits_the_page(visit, empty_history, width, tmp_path):
     page.screenshot(path=tmp_path / "history.png", full_page=True)
 
 
-def test_a_reload_in_the_middle_of_a_run_shows_the_run_and_then_the_picture(visit, engine):
+@pytest.fixture
+def hurry(engine):
+    """Runs last as long as the test wants: a step takes a second until it is called."""
+    usual, engine.pace = engine.pace, 1
+
+    def hurry():
+        engine.pace = 0.01
+
+    yield hurry
+    engine.pace = usual
+
+
+def test_a_reload_in_the_middle_of_a_run_shows_the_run_and_then_the_picture(visit, engine, hurry):
     page = visit()
-    set_steps(page, 30)
+    set_steps(page, 90)
     generate(page, "a survivor")
     phase(page, "running")
     begun = len(engine.runs)
     page.reload()
     phase(page, "running")
-    page.wait_for_function("document.querySelectorAll('.snr-plot .dots circle').length === 30")
+    page.wait_for_function("document.querySelectorAll('.snr-plot .dots circle').length === 90")
+    hurry()
     finish(page)
     assert page.inner_text(".said") == "a survivor"
     assert len(engine.runs) == begun
@@ -508,21 +521,23 @@ def test_a_reload_in_the_middle_of_a_run_shows_the_run_and_then_the_picture(visi
     page.wait_for_function("document.querySelector('.finals img').naturalWidth === 256")
 
 
-def test_a_lost_connection_costs_nothing(visit, engine):
+def test_a_lost_connection_costs_nothing(visit, hurry):
     page = visit()
-    set_steps(page, 15)
+    set_steps(page, 90)
     generate(page, "a survivor")
     phase(page, "running")
     page.context.set_offline(True)
     page.wait_for_function("document.querySelector('.status').textContent.includes('connection is lost')")
     page.context.set_offline(False)
+    hurry()
     finish(page)
     assert page.inner_text(".said") == "a survivor"
 
 
 @pytest.mark.parametrize("width", [1366, 390])
-def test_more_presses_wait_in_line_and_can_be_removed(visit, engine, width, tmp_path):
+def test_more_presses_wait_in_line_and_can_be_removed(visit, engine, hurry, width, tmp_path):
     page = visit(width, 844, dark=width == 390, has_touch=width == 390)
+    set_steps(page, 90)
     begun = len(engine.runs)
     for prompt in ("first", "second", "third", "fourth"):
         generate(page, prompt)
@@ -535,19 +550,22 @@ def test_more_presses_wait_in_line_and_can_be_removed(visit, engine, width, tmp_
     page.locator(".queue button").nth(1).click()
     page.wait_for_function("document.querySelectorAll('.queue li').length === 2")
     page.click(CANCEL)  # the first one; the next begins
+    hurry()
     page.wait_for_function("document.querySelectorAll('.strip img').length === 2")
     assert [task.prompt for task in engine.runs[begun:]] == ["first", "second", "fourth"]
     page.wait_for_selector(".under .cancel", state="hidden")
     assert page.locator(".queue li").count() == 0
 
 
-def test_two_browsers_wait_for_each_other_and_see_their_own(visit, engine):
+def test_two_browsers_wait_for_each_other_and_see_their_own(visit, hurry):
     one, two = visit(), visit()
     for page, prompt in ((one, "mine"), (two, "yours")):
         set_steps(page, 12)
         generate(page, prompt)
         page.wait_for_selector(CANCEL)
-    assert "Waiting: next" in two.inner_text(".status") or "running" in two.get_attribute(FRAME, "data-phase")
+    two.wait_for_function("document.querySelector('.status').textContent.startsWith('Waiting: next')")
+    phase(one, "running")
+    hurry()
     for page, prompt in ((one, "mine"), (two, "yours")):
         finish(page)
         assert page.inner_text(".said") == prompt
