@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from modules import metadata, tasks
+from modules.conditions import emphasis
 from modules.diffusion.samplers import SAMPLERS
 from modules.models.catalog import CatalogueError, ModelCard, card_for_folder, read_catalogue
+from modules.presets import wildcards
 from modules.settings import Settings
 from modules.tasks import ClassConditional, ImageToImage, Inpaint, Limits, Task, TaskError, TextToImage
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from modules.diffusion.sampling import Step
     from modules.engine.generation import Result
     from modules.models.latent import LatentModel
+    from modules.models.tokens import TokenCount
 
 PREVIEW_SIDE = 256
 SAVED_NAME = re.compile(r"\d{8}-\d{6}-\d+-[0-9a-f]{8}\.png")
@@ -85,6 +88,8 @@ class Engine:
         tasks.check(task, card.limits, f"{card.title} takes")
         tasks.check(task, self.settings.limits, "this public studio takes")
         self._check_levels(task, getattr(task, "strength", 1.0))
+        for name in wildcards.TASK_FIELDS:  # refuses a wildcard without a list, and a weight beyond reason
+            emphasis.parse(wildcards.resolved(getattr(task, name), task.seed, name))
         if isinstance(task, ImageToImage | Inpaint):
             from modules.engine.canvas import opened
 
@@ -115,6 +120,15 @@ class Engine:
         if field == "model":
             return model or self.default_model
         return self.card(model or self.default_model).defaults.get(field, tasks.default(kind, field))
+
+    def count_tokens(self, prompt: str, model: str | None = None) -> TokenCount | None:
+        """How a prompt fits a model's text encoder, wildcards drawn as by seed 0; None if that is not known.
+
+        No weights are read. TaskError, with a sentence, for a prompt that cannot be used at all.
+        """
+        from modules.models.tokens import count_tokens
+
+        return count_tokens(self.card(model or self.default_model), wildcards.resolved(prompt, 0))
 
     def samplers(self) -> list[str]:
         """The names of all samplers."""

@@ -63,7 +63,9 @@ def test_break_begins_a_part_and_keeps_the_weights():
 
 @pytest.mark.parametrize("prompt", ["(a:21)", "(a:-20.5)", "((a:20))", "(" * 4000 + "a", "(" * 9000 + "a"])
 def test_a_weight_beyond_reason_is_refused_in_words(prompt):
-    with pytest.raises(TaskError, match=r"A weight in the prompt is .*; it must be from -20 to 20") as refusal:
+    with pytest.raises(
+        TaskError, match=r"A weight in the prompt is .*; it must be from -20 to 20"
+    ) as refusal:
         parse(prompt)
     assert refusal.value.field == "prompt"
 
@@ -83,6 +85,8 @@ def test_a_prompt_without_signs_comes_back_as_it_is(prompt):
     assert parse(prompt) == [[Piece(prompt)]]
 
 
-@pytest.mark.parametrize("prompt", ["[a" * 3333, "(a" * 1600 + ":.5)" * 1600, " " * 10_000, "[a" * 900 + "(a])" * 900])
-def test_endless_brackets_are_read(prompt):
+@pytest.mark.parametrize(("before", "after"), [("[a", ""), ("(a", ":.5)"), (" ", ""), ("[a", "(a])")])
+def test_endless_brackets_are_read(before, after):
+    count = 10_000 // len(before + after)
+    prompt = before * count + after * count
     assert plain(parse(prompt)).count("a") == prompt.count("a")
