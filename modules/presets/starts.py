@@ -26,6 +26,10 @@ class Preset:
     fields: Mapping[str, Any]
     styles: Mapping[str, list[str]] = field(default_factory=dict)
 
+    def styles_for(self, family: str) -> list[str]:
+        """The styles to choose with it for a family of models; none if it leaves them as they are."""
+        return self.styles.get(family, self.styles.get("", []))
+
 
 @functools.cache
 def read_presets(path: Path = FILE) -> Mapping[str, Preset]:
