@@ -7,13 +7,12 @@ from typing import Any
 from modules.tasks import ClassConditional
 from modules.ui.forms import Maker
 from modules.ui.prompt_box import prompt_box
-from modules.ui.toolkit import gr
 
 KIND = ClassConditional
 TITLE = "Class"
 
 
-def fields(engine: Any) -> dict[str, gr.components.Component]:
+def fields(engine: Any) -> dict[str, Any]:
     """Class and its own guidance, prompt and the prompt's guidance."""
     make = Maker(engine, KIND)
     names = engine.classes(engine.default_model)

@@ -8,13 +8,12 @@ from modules.tasks import ImageToImage
 from modules.ui.forms import Maker
 from modules.ui.painter import painter
 from modules.ui.prompt_box import prompt_box
-from modules.ui.toolkit import gr
 
 KIND = ImageToImage
 TITLE = "Image"
 
 
-def fields(engine: Any) -> dict[str, gr.components.Component]:
+def fields(engine: Any) -> dict[str, Any]:
     """The picture, how far to go back towards noise, the prompt and its guidance."""
     make = Maker(engine, KIND)
     easel = painter("image-easel", masked=False)

@@ -15,7 +15,7 @@ TITLE = "Inpaint"
 STARTS = [("its blurred surroundings", "blurred"), ("what is there", "original"), ("noise", "noise")]
 
 
-def fields(engine: Any) -> dict[str, gr.components.Component]:
+def fields(engine: Any) -> dict[str, Any]:
     """The easel, the prompt and the strength; behind a fold, how the mask is used and where to extend."""
     make = Maker(engine, KIND)
     easel = painter("inpaint-easel", masked=True)

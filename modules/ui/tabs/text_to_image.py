@@ -22,7 +22,7 @@ EXAMPLES = (
 )
 
 
-def fields(engine: Any) -> dict[str, gr.components.Component]:
+def fields(engine: Any) -> dict[str, Any]:
     """Prompt and guidance, with examples that fill the prompt."""
     make = Maker(engine, KIND)
     words = prompt_box(
