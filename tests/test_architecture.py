@@ -32,6 +32,7 @@ LIBRARIES_KEPT_OUT = {
     "tasks": HEAVY | {"PIL", "numpy"},
     "settings": HEAVY,
     "metadata": HEAVY,
+    "presets": HEAVY | {"PIL", "numpy"},
     "diffusion": {"gradio", "PIL", "transformers"},
     "conditions": {"gradio"},
     "models": {"gradio"},

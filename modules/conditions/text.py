@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from tokenizers import Tokenizer
 
-MOST_WINDOWS = 8
-"""A prompt longer than so many windows is cut, and the picture's record says how many words were lost."""
+from modules.conditions.emphasis import parse, paused
+from modules.conditions.windows import BERT_TOKENS, CLIP_TOKENS, Token, padded, windows_of
 
 
 @dataclass(frozen=True)
@@ -29,38 +29,13 @@ class TextEncoder(Protocol):
         ...
 
 
-def windows_of(prompt: str, tokenizer: Tokenizer, room: int) -> tuple[list[list[int]], int]:
-    """A prompt's token ids in windows of at most `room`, broken between words, and the count of words cut."""
-    encoding = tokenizer.encode(prompt, add_special_tokens=False)
-    windows: list[list[int]] = [[]]
-    word: list[int] = []
-    for i, token in enumerate(encoding.ids):
-        word.append(token)
-        ends = i + 1 == len(encoding.ids) or encoding.word_ids[i + 1] != encoding.word_ids[i]
-        if not ends and len(word) < room:
-            continue
-        if len(windows[-1]) + len(word) > room:
-            if len(windows) == MOST_WINDOWS:
-                start = encoding.offsets[i + 1 - len(word)][0]
-                return windows, max(1, len(prompt[start:].split()))
-            windows.append([])
-        windows[-1] += word
-        word = []
-    return windows, 0
-
-
-def padded(windows: Sequence[list[int]], count: int) -> list[list[int]]:
-    """The windows, and empty ones after them until there are `count`."""
-    return [*windows, *([] for _ in range(count - len(windows)))]
-
-
 class BertText:
     """Prompts through a BERT: each window is [CLS] words [SEP], padded to `length` and masked.
 
     A prompt of one window gives what transformers gives for padding="max_length".
     """
 
-    def __init__(self, network: Any, tokenizer: Tokenizer, length: int = 32):
+    def __init__(self, network: Any, tokenizer: Tokenizer, length: int = BERT_TOKENS):
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.network, self.tokenizer, self.length = network, tokenizer, length
@@ -68,23 +43,23 @@ class BertText:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> list[Encoded]:
-        found = [windows_of(prompt, self.tokenizer, self.length - 2) for prompt in prompts]
-        count = max(len(windows) for windows, _ in found)
-        rows = [self._row(window) for windows, _ in found for window in padded(windows, count)]
+        parts = [[paused(parse(prompt))] for prompt in prompts]  # what learned from one window has no BREAK
+        found = [windows_of(part, self.tokenizer, self.length - 2) for part in parts]
+        rows, weights = _rows(found, self.length)
+        states = self._states(rows)
+        if any(weight != 1 for row in weights for weight in row):
+            states = from_nothing(states, self._states([[]]), torch.tensor(weights))
+        return _joined(states, found)
+
+    def _states(self, windows: Sequence[list[Token]]) -> torch.Tensor:
+        rows = [[self.begin, *(token.id for token in window), self.end] for window in windows]
         device = self.network.device
-        ids = torch.tensor([row for row, _ in rows], device=device)
-        mask = torch.tensor([kept for _, kept in rows], device=device)
+        ids = torch.tensor([row + [self.pad] * (self.length - len(row)) for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (self.length - len(row)) for row in rows], device=device)
         positions = torch.arange(self.length, device=device)[None]
-        states = self.network(
+        return self.network(
             input_ids=ids, attention_mask=mask, token_type_ids=torch.zeros_like(ids), position_ids=positions
         ).last_hidden_state
-        joined = states.reshape(len(prompts), count * self.length, -1)
-        return [Encoded(joined[i : i + 1], cut) for i, (_, cut) in enumerate(found)]
-
-    def _row(self, window: list[int]) -> tuple[list[int], list[int]]:
-        used = [self.begin, *window, self.end]
-        spare = self.length - len(used)
-        return used + [self.pad] * spare, [1] * len(used) + [0] * spare
 
 
 class ClipText:
@@ -93,7 +68,9 @@ class ClipText:
     A prompt of one window gives what StableDiffusionPipeline gives; two and more are joined, as A1111 does.
     """
 
-    def __init__(self, network: Any, tokenizer: Tokenizer, begin: int, end: int, pad: int, length: int = 77):
+    def __init__(
+        self, network: Any, tokenizer: Tokenizer, begin: int, end: int, pad: int, length: int = CLIP_TOKENS
+    ):
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.network, self.tokenizer, self.length = network, tokenizer, length
@@ -101,18 +78,58 @@ class ClipText:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> list[Encoded]:
-        found = [windows_of(prompt, self.tokenizer, self.length - 2) for prompt in prompts]
-        count = max(len(windows) for windows, _ in found)
-        rows = []
-        for windows, _ in found:
-            for window in padded(windows, count):
-                used = [self.begin, *window, self.end]
-                rows.append(used + [self.pad] * (self.length - len(used)))
-        ids = torch.tensor(rows, device=self.network.device)
-        positions = torch.arange(self.length, device=ids.device)[None]
-        states = self.network(ids, position_ids=positions).last_hidden_state
-        joined = states.reshape(len(prompts), count * self.length, -1)
-        return [Encoded(joined[i : i + 1], cut) for i, (_, cut) in enumerate(found)]
+        found = [windows_of(parse(prompt), self.tokenizer, self.length - 2) for prompt in prompts]
+        windows, weights = _rows(found, self.length)
+        rows = [[self.begin, *(token.id for token in window), self.end] for window in windows]
+        ids = torch.tensor([row + [self.pad] * (self.length - len(row)) for row in rows])
+        positions = torch.arange(self.length, device=self.network.device)[None]
+        states = self.network(ids.to(self.network.device), position_ids=positions).last_hidden_state
+        if any(weight != 1 for row in weights for weight in row):
+            states = mean_kept(states, torch.tensor(weights))
+        return _joined(states, found)
+
+
+def from_nothing(states: torch.Tensor, empty: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """States (n, length, width) moved along the line from the empty prompt's (1, length, width) through them.
+
+    Weight 0 leaves what stands there when nothing is said, 1 changes no bit. It is Pocket's way because both
+    ends then mean something; scaling the states themselves painted nearly the same, but means nothing at 0.
+    """
+    moved = torch.lerp(empty.float(), states.float(), weights.to(states.device)[..., None]).to(states)
+    return torch.where(weights.to(states.device)[..., None] == 1, states, moved)
+
+
+def mean_kept(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """States (n, length, width) times their weights, each window scaled back to its mean: A1111's way.
+
+    Where that mean is nothing beside the states (no trained CLIP is so) there is none to restore: the ratio
+    of two roundings would scale by chance. Windows whose weights are all 1 keep every bit.
+    """
+    weights = weights.to(states.device)[..., None]
+    weighted = states.float() * weights
+    before, after = states.float().mean((1, 2), keepdim=True), weighted.mean((1, 2), keepdim=True)
+    least = 1e-3 * states.float().square().mean((1, 2), keepdim=True).sqrt()
+    there = (before.abs() > least) & (after.abs() > least)
+    restored = torch.where(there, weighted * (before / after), weighted).to(states)
+    return torch.where((weights == 1).all(1, keepdim=True), states, restored)
+
+
+def _rows(
+    found: Sequence[tuple[list[list[Token]], str]], length: int
+) -> tuple[list[list[Token]], list[list[float]]]:
+    """Every window of every prompt, as many a prompt as the longest has, and the weights along its length."""
+    count = max(len(windows) for windows, _ in found)
+    rows = [window for windows, _ in found for window in padded(windows, count)]
+    weights = [[1.0, *(token.weight for token in row), *[1.0] * (length - 1 - len(row))] for row in rows]
+    return rows, weights
+
+
+def _joined(states: torch.Tensor, found: Sequence[tuple[list[list[Token]], str]]) -> list[Encoded]:
+    joined = states.reshape(len(found), -1, states.shape[-1])
+    return [
+        Encoded(joined[i : i + 1], max(1, len(left.split())) if left else 0)
+        for i, (_, left) in enumerate(found)
+    ]
 
 
 def _id_of(tokenizer: Tokenizer, name: str) -> int:

@@ -26,6 +26,7 @@ from modules.diffusion.schedule import Scheduler, make_scheduler
 from modules.engine.canvas import prepare
 from modules.images import open_picture, to_pil, to_tensor
 from modules.models.latent import LatentModel
+from modules.presets import wildcards
 from modules.tasks import LARGEST_SEED, ImageToImage, Inpaint, Task
 
 DRAWN_SEEDS = 2**53
@@ -63,6 +64,9 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
     watch = Stopwatch()
     if task.seed < 0:
         task = dataclasses.replace(task, seed=secrets.randbelow(DRAWN_SEEDS))
+    # Wildcards are drawn here: the page, the API and every job come through, the seed is known at last, and
+    # a batch has one prompt. The info then holds the words painted, which, with the seed, repeat the picture.
+    asked, task = task, wildcards.resolve(task)
     seeds = tuple((task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
@@ -79,7 +83,8 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
     decoded = to_pil(_numbers(model.decode(latents), model, "in the decoder"))
     pictures = tuple(way.finish(picture) for picture in decoded)
     info = _info(model, task, seeds, visited, conditions.words_cut, watch.seconds())
-    yield Result(pictures, info | {"size": list(pictures[0].size)} | way.facts | conditions.record)
+    more = {"size": list(pictures[0].size), **way.facts, **conditions.record, **_templates(asked, task)}
+    yield Result(pictures, info | more)
 
 
 class Way(NamedTuple):
@@ -128,6 +133,12 @@ WAYS: dict[str, Callable[[LatentModel, Any, list[torch.Generator], Denoiser, Sch
     ImageToImage.kind: _from_picture,
     Inpaint.kind: _from_picture,
 }
+
+
+def _templates(asked: Task, painted: Task) -> dict[str, str]:
+    """The prompts as they were asked for, where a wildcard or a choice in them was drawn."""
+    texts = {name: getattr(asked, name) for name in wildcards.TASK_FIELDS}
+    return {f"{name}_template": text for name, text in texts.items() if text != getattr(painted, name)}
 
 
 def _fingerprints(task: Task) -> dict[str, str]:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from modules import tasks
+from modules.conditions import emphasis
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.history import History
 from modules.models.catalog import CatalogueError, ModelCard, card_for_folder, read_catalogue
+from modules.presets import wildcards
 from modules.settings import Settings
 from modules.tasks import (
     ClassConditional,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from modules.diffusion.sampling import Step
     from modules.engine.generation import Result
     from modules.models.latent import LatentModel
+    from modules.models.tokens import TokenCount
 
 PREVIEW_SIDE = 256
 
@@ -94,6 +97,8 @@ class Engine:
         tasks.check(task, card.limits, f"{card.title} takes")
         tasks.check(task, self.settings.limits, "this public studio takes")
         self._check_levels(task, getattr(task, "strength", 1.0))
+        for name in wildcards.TASK_FIELDS:  # refuses a wildcard without a list, and a weight beyond reason
+            emphasis.parse(wildcards.resolved(getattr(task, name), task.seed, name))
         if isinstance(task, ImageToImage | Inpaint):
             from modules.engine.canvas import opened
 
@@ -179,6 +184,15 @@ class Engine:
         if field == "model":
             return model or self.default_model
         return self.card(model or self.default_model).defaults.get(field, tasks.default(kind, field))
+
+    def count_tokens(self, prompt: str, model: str | None = None) -> TokenCount | None:
+        """How a prompt fits a model's text encoder, wildcards drawn as by seed 0; None if that is not known.
+
+        No weights are read. TaskError, with a sentence, for a prompt that cannot be used at all.
+        """
+        from modules.models.tokens import count_tokens
+
+        return count_tokens(self.card(model or self.default_model), wildcards.resolved(prompt, 0))
 
     def samplers(self) -> list[str]:
         """The names of all samplers."""

@@ -21,7 +21,6 @@ from modules.models.files import LoadError, fingerprint, read_json, read_weights
 from modules.models.latent import ClassTokens, ControlNetwork, LatentModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-POCKET_TOKENS = 32
 
 
 def load(card: ModelCard, device: str = "auto", dtype: str = "auto") -> LatentModel:
@@ -132,7 +131,7 @@ def _load_pocket(card: ModelCard, hash: str, device: torch.device, dtype: torch.
         card=card,
         unet=_diffusers(UNet2DConditionModel, folder / "unet", device, dtype),
         autoencoder=autoencoder,
-        text=BertText(bert, _tokenizer(folder / "tokenizer"), POCKET_TOKENS),
+        text=BertText(bert, _tokenizer(folder / "tokenizer")),
         classes=ClassTokens(names=names, weight=weight.to(device, torch.float32)),
         noise_schedule=NoiseSchedule.from_config(card.scheduler_config()),
         factor=autoencoder.spatial_compression_ratio,

@@ -35,10 +35,15 @@ class Form:
     def filled(self, recipe: Mapping[str, Any]) -> dict[gr.components.Component, Any]:
         """Updates that put the recipe's values into the components."""
         return {
-            component: gr.update(value=str(recipe[name]) if name == "seed" else recipe[name])
+            component: gr.update(value=seed_text(recipe[name]) if name == "seed" else recipe[name])
             for name, component in self.fields.items()
             if name in recipe
         }
+
+
+def seed_text(seed: int) -> str:
+    """A seed as its box shows it: empty for a new one each time."""
+    return str(seed) if seed >= 0 else ""
 
 
 def as_field(kind: type[Task], name: str, value: Any) -> Any:

@@ -12,8 +12,9 @@ from html import escape
 from typing import Any
 
 from modules.engine.jobs import Jobs
+from modules.presets import starts
 from modules.tasks import TextToImage
-from modules.ui import gallery, history, line, painter, recipes, runs, snr_panel, theme
+from modules.ui import gallery, history, line, painter, prompt_box, recipes, runs, snr_panel, theme
 from modules.ui.forms import Form, Maker
 from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, text_to_image
 from modules.ui.toolkit import gr, on_gpu
@@ -63,12 +64,14 @@ class Page:
             self._wire_jobs(self.jobs)
         else:
             self._wire_runs()
+        self._wire_words()
         self._wire_panel()
         self._wire_recipes()
         self._wire_opening(blocks)
 
     def _draw_tabs(self) -> None:
         self.own: dict[str, dict[str, Any]] = {}
+        self.lines: list[prompt_box.Line] = []
         self.generate: dict[str, gr.Button] = {}
         self.cancel: dict[str, gr.Button] = {}
         self.tab: dict[str, gr.Tab] = {}
@@ -76,6 +79,8 @@ class Page:
             for name, tab in self.tabs.items():
                 with gr.Tab(tab.TITLE, id=name) as self.tab[name]:
                     self.own[name] = tab.fields(self.engine)
+                    if line := self.own[name].pop("line", None):
+                        self.lines.append(line)
                     self.generate[name] = gr.Button(
                         "Generate", variant="primary", elem_id=f"generate-{name}", elem_classes="generate"
                     )
@@ -88,7 +93,21 @@ class Page:
         make = Maker(self.engine, TextToImage)
         cards = self.engine.catalog
         with gr.Accordion("More", open=False, elem_id="more"):
-            negative = make.words("negative_prompt", "Steer away from", lines=1, max_lines=4)
+            known = starts.read_presets().items()
+            presets = [name for name, preset in known if preset.kind in ("", *self.tabs)]
+            self.preset = gr.Dropdown(presets, value=None, label="Start from a preset", elem_id="preset")
+            self.styles = gr.Dropdown(
+                prompt_box.choices(self.engine, self.engine.default_model),
+                value=[],
+                multiselect=True,
+                label="Styles",
+                info="Improve, beside the prompt, writes them into it.",
+                elem_id="styles",
+            )
+            avoided = prompt_box.prompt_box(
+                make, "Steer away from", name="negative_prompt", improves=False, lines=1, max_lines=4
+            )
+            self.lines.append(avoided["line"])
             count = make.slider("batch_size", "Pictures at once")
             with gr.Row(elem_classes="pair"):
                 width = make.slider("width", "Width", min_width=100)
@@ -111,7 +130,7 @@ class Page:
             titles = [(card.title, name) for name, card in cards.items()]
             model = make.choice("model", "Model", titles, visible=len(cards) > 1)
         self.more: dict[str, Any] = {
-            "negative_prompt": negative,
+            "negative_prompt": avoided["negative_prompt"],
             "batch_size": count,
             "width": width,
             "height": height,
@@ -198,6 +217,10 @@ class Page:
         shown = {button: gr.update(visible=not busy) for button in self.generate.values()}
         return shown | {button: gr.update(visible=busy) for button in self.cancel.values()}
 
+    def _wire_words(self) -> None:
+        more = self.more
+        prompt_box.wire(self.engine, self.lines, more["model"], more["negative_prompt"], self.styles)
+
     def _wire_panel(self) -> None:
         panel = self.panel
         open_tab = gr.State(next(iter(self.tabs)))
@@ -260,7 +283,17 @@ class Page:
             told = left_out("The settings of that picture are in the controls now.", [*unread, *left])
             return updates | {self.gallery: gallery.note(told)}
 
+        def begin(name: str, model: str) -> dict[Any, Any]:
+            preset = starts.read_presets()[name]
+            updates, left = recipes.begin(self.engine, self.forms, preset)
+            if preset.kind:
+                updates[self.chooser] = gr.Tabs(selected=preset.kind)
+            if styles := preset.styles_for(self.engine.catalog[model].family):
+                updates[self.styles] = styles
+            return updates | {self.gallery: gallery.note(left_out(preset.about, left))}
+
         heard: list[tuple[Any, Callable[..., Any], Any]] = [
+            (self.preset.input, begin, [self.preset, self.more["model"]]),
             (self.gallery.select, reuse, None),
             (self.restore.upload, restore, self.restore),
         ]
@@ -268,7 +301,7 @@ class Page:
             event(
                 answer,
                 source,
-                [self.gallery, self.chooser, *parts],
+                [self.gallery, self.chooser, self.styles, *parts],
                 queue=False,
                 show_progress="hidden",
                 api_visibility="private",

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from modules import images, metadata
+from modules.presets.starts import Preset
 from modules.tasks import Task
 from modules.ui.forms import Form
 
@@ -47,6 +48,16 @@ def fill(engine: Any, form: Form, values: Mapping[str, Any]) -> tuple[dict[Any, 
         choices = engine.spacings(values["sampler"])
         updates[form.fields["schedule"]] |= {"choices": choices}
     return updates, left
+
+
+def begin(engine: Any, forms: Mapping[str, Form], preset: Preset) -> tuple[dict[Any, Any], list[str]]:
+    """Updates that put a preset's values into its own form, or into all, and a phrase for each left out."""
+    updates: dict[Any, Any] = {}
+    left: dict[str, None] = {}  # in order, and once: tabs share most of their controls
+    for form in [forms[preset.kind]] if preset.kind else forms.values():
+        filled, missed = fill(engine, form, preset.fields)
+        updates, left = updates | filled, left | dict.fromkeys(missed)
+    return updates, [*left]
 
 
 def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str, Any]) -> str:

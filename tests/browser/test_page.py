@@ -114,6 +114,31 @@ def test_the_dots_are_the_levels_of_that_very_run(visit, engine):
     assert len(dots(page)) == 7
 
 
+def test_tokens_are_counted_while_typing_and_improve_can_be_undone(visit):
+    page = visit()
+    page.fill("#prompt textarea", "a (red:1.2) star")
+    count = page.locator(".token-count:visible").first
+    count.filter(has_text="3 of 30 tokens").wait_for()
+    button = page.locator("button.improve:visible")
+    button.click()
+    dressed = "a 3D render of a (red:1.2) star on a white background"
+    typed = "wanted => document.querySelector('#prompt textarea').value === wanted"
+    page.wait_for_function(typed, arg=dressed)
+    count.filter(has_text="11 of 30 tokens").wait_for()
+    button.filter(has_text="Undo").click()
+    page.wait_for_function(typed, arg="a (red:1.2) star")
+    button.filter(has_text="Improve").wait_for()
+
+
+def test_a_preset_fills_the_controls_and_says_what_it_is_for(visit):
+    page = visit()
+    page.click("#more .label-wrap")
+    choose(page, "preset", "Colour study")
+    page.wait_for_function("document.querySelector('.status').textContent.includes('two new colours')")
+    page.wait_for_function("document.querySelector('#prompt textarea').value.includes('__colour__')")
+    page.wait_for_function("document.querySelectorAll('.snr-plot .dots circle').length === 12")
+
+
 def test_cancel_stops_within_a_step_and_the_next_run_works(visit, engine):
     page = visit()
     generate(page)

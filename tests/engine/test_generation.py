@@ -15,6 +15,7 @@ from modules.engine.generation import GenerationError, Result, generate, noise
 from modules.models.catalog import card_for_folder
 from modules.models.latent import LatentModel
 from modules.models.loading import load
+from modules.presets.wildcards import resolved
 from modules.tasks import LARGEST_SEED, ClassConditional, ImageToImage, Inpaint, Task, TextToImage
 
 TASK = TextToImage(prompt="a red apple", steps=4, seed=11, width=128, height=128, model="tiny")
@@ -49,6 +50,18 @@ def test_the_same_seed_gives_the_same_picture_and_another_another(model):
     other = paint(model, dataclasses.replace(TASK, seed=12))[1]
     assert apart(first.images[0], again.images[0]) == 0
     assert apart(first.images[0], other.images[0]) > 0
+
+
+def test_a_template_is_drawn_once_by_the_seed_and_both_are_told(model):
+    template = "a {red|blue|green} __animal__"
+    asked = dataclasses.replace(TASK, prompt=template, batch_size=2, steps=2)
+    result = paint(model, asked)[1]
+    drawn = resolved(template, TASK.seed)
+    assert (result.info["prompt"], result.info["prompt_template"]) == (drawn, template)
+    assert "negative_prompt_template" not in result.info
+    again = paint(model, dataclasses.replace(asked, prompt=drawn))[1]
+    assert "prompt_template" not in again.info
+    assert [apart(*pair) for pair in zip(result.images, again.images)] == [0, 0]
 
 
 @pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ SDE"])

@@ -58,6 +58,17 @@ def test_start_loads_and_status_says_what_runs_where(engine):
     assert "--device cuda" in sentence
 
 
+@pytest.mark.parametrize("prompt", ["a __catt__", "a (cat:99)"])
+def test_a_prompt_that_cannot_be_read_is_refused_before_its_turn(prompt, engine):
+    for name in ("prompt", "negative_prompt"):
+        with pytest.raises(TaskError, match="must be"):
+            engine.check(dataclasses.replace(TASK, **{name: prompt}))
+
+
+def test_tokens_are_counted_for_the_words_that_a_template_draws(engine):
+    assert engine.count_tokens("a {red|blue} (cat:1.2)")[:2] == (3, 30)
+
+
 def test_a_run_yields_steps_previews_and_a_result(engine):
     events = list(engine.run(TASK))
     assert [type(event) for event in events] == [Step, Step, Step, Result]

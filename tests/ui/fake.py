@@ -18,6 +18,7 @@ from PIL import Image
 from modules import tasks
 from modules.engine.history import History
 from modules.engine.studio import Engine
+from modules.models.tokens import TokenCount
 from modules.tasks import Limits, Task, TaskError
 
 PAIRS = {
@@ -62,6 +63,7 @@ class Card:
 
     id: str = "pocket"
     title: str = "Pocket (a stand-in)"
+    family: str = "pocket"
     tasks: tuple[str, ...] = ("text_to_image", "class_conditional", "inpaint", "image_to_image")
     limits: Mapping[str, Limits] = field(
         default_factory=lambda: {"width": Limits(128, 512, 64), "height": Limits(128, 512, 64)}
@@ -130,6 +132,14 @@ class FakeEngine:
         if time.monotonic() >= self._ready_at:
             return True, "Pocket is ready on the CPU."
         return False, "Warming up: loading Pocket…"
+
+    def count_tokens(self, prompt: str, model: str | None = None) -> TokenCount:
+        """One token a word; eight windows of thirty, as Pocket has."""
+        if "(:99)" in prompt:
+            raise TaskError("prompt", "A weight in the prompt is 99; it must be from -20 to 20.")
+        words = prompt.split()
+        windows = min(8, max(1, math.ceil(len(words) / 30)))
+        return TokenCount(min(len(words), 240), 30 * windows, windows, " ".join(words[240:]))
 
     def samplers(self) -> list[str]:
         """Their names."""

@@ -5,6 +5,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from modules.images import PictureError
+from modules.presets.starts import read_presets
 from modules.tasks import TextToImage
 from modules.ui import recipes, runs
 from modules.ui.forms import Form, Maker
@@ -52,6 +53,17 @@ def test_what_this_studio_cannot_take_is_left_out_and_named(engine, form):
         "spacing karras (not with this sampler)",
         "width 1024 (here 128 to 512)",
     ]
+
+
+def test_a_preset_fills_what_it_names_and_leaves_the_rest(engine, form):
+    updates, left = recipes.begin(engine, {"text_to_image": form}, read_presets()["Colour study"])
+    assert updates[form.fields["seed"]]["value"] == ""  # a new one each time
+    assert updates[form.fields["prompt"]]["value"].count("__colour__") == 2
+    assert form.fields["width"] not in updates
+    assert left == []
+    everywhere = recipes.begin(engine, {"a": form, "b": form}, read_presets()["Quick sketch"])[0]
+    assert everywhere[form.fields["sampler"]]["value"] == "DPM++ 2M"
+    assert form.fields["prompt"] not in everywhere
 
 
 def test_a_picture_made_elsewhere_gives_what_it_says(tmp_path):

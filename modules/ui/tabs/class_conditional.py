@@ -6,13 +6,13 @@ from typing import Any
 
 from modules.tasks import ClassConditional
 from modules.ui.forms import Maker
-from modules.ui.toolkit import gr
+from modules.ui.prompt_box import prompt_box
 
 KIND = ClassConditional
 TITLE = "Class"
 
 
-def fields(engine: Any) -> dict[str, gr.components.Component]:
+def fields(engine: Any) -> dict[str, Any]:
     """Class and its own guidance, prompt and the prompt's guidance."""
     make = Maker(engine, KIND)
     names = engine.classes(engine.default_model)
@@ -24,9 +24,10 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
         info=f"Type to search among {len(names)}.",
     )
     scale = make.slider("class_scale", "Class guidance", reach=15, info="0 ignores the class.")
-    prompt = make.words(
-        "prompt",
+    words = prompt_box(
+        make,
         "Prompt, if you like",
+        improves=False,
         elem_id="class-prompt",
         lines=2,
         max_lines=8,
@@ -35,4 +36,4 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
     guidance = make.slider(
         "guidance_scale", "Prompt guidance", elem_id="class-guidance", reach=15, info="On top of the class."
     )
-    return {"class_name": name, "class_scale": scale, "prompt": prompt, "guidance_scale": guidance}
+    return {"class_name": name, "class_scale": scale, **words, "guidance_scale": guidance}

@@ -10,6 +10,7 @@ from typing import Any
 from modules.tasks import Controlled
 from modules.ui import pose_editor
 from modules.ui.forms import Maker, as_field
+from modules.ui.prompt_box import prompt_box
 from modules.ui.toolkit import gr, served_picture
 
 KIND = Controlled
@@ -26,8 +27,8 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
     """Prompt, what to control, the map and its editor, and how strictly to keep to it."""
     make = Maker(engine, KIND)
     kinds = engine.controls(engine.default_model)
-    prompt = make.words(
-        "prompt",
+    prompt = prompt_box(
+        make,
         "Prompt",
         elem_id="control-prompt",
         lines=2,
@@ -61,8 +62,7 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
             label="Read the map out of the picture",
             elem_id="detect",
         )
-    return {
-        "prompt": prompt,
+    return prompt | {
         "control_type": kind,
         "control_image": chosen,
         "control_scale": scale,

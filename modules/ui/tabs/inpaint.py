@@ -7,6 +7,7 @@ from typing import Any
 from modules.tasks import Inpaint
 from modules.ui.forms import Maker
 from modules.ui.painter import painter
+from modules.ui.prompt_box import prompt_box
 from modules.ui.toolkit import gr
 
 KIND = Inpaint
@@ -14,12 +15,12 @@ TITLE = "Inpaint"
 STARTS = [("its blurred surroundings", "blurred"), ("what is there", "original"), ("noise", "noise")]
 
 
-def fields(engine: Any) -> dict[str, gr.components.Component]:
+def fields(engine: Any) -> dict[str, Any]:
     """The easel, the prompt and the strength; behind a fold, how the mask is used and where to extend."""
     make = Maker(engine, KIND)
     easel = painter("inpaint-easel", masked=True)
-    prompt = make.words(
-        "prompt", "Prompt", elem_id="inpaint-prompt", lines=2, max_lines=8,
+    words = prompt_box(
+        make, "Prompt", elem_id="inpaint-prompt", lines=2, max_lines=8,
         placeholder="What should be there instead? For example: a red apple",
     )  # fmt: skip
     strength = make.slider(
@@ -53,7 +54,7 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
             up = make.slider("extend_up", "Up", min_width=100)
             down = make.slider("extend_down", "Down", min_width=100)
     return {
-        "image": easel, "mask": easel, "prompt": prompt, "strength": strength, "guidance_scale": guidance,
+        "image": easel, "mask": easel, **words, "strength": strength, "guidance_scale": guidance,
         "start_from": start, "mask_grow": grow, "mask_feather": feather, "only_masked": only,
         "padding": padding, "extend_left": left, "extend_right": right, "extend_up": up, "extend_down": down,
     }  # fmt: skip

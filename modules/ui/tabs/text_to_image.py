@@ -6,6 +6,7 @@ from typing import Any
 
 from modules.tasks import TextToImage
 from modules.ui.forms import Maker
+from modules.ui.prompt_box import prompt_box
 from modules.ui.toolkit import gr
 
 KIND = TextToImage
@@ -21,11 +22,11 @@ EXAMPLES = (
 )
 
 
-def fields(engine: Any) -> dict[str, gr.components.Component]:
+def fields(engine: Any) -> dict[str, Any]:
     """Prompt and guidance, with examples that fill the prompt."""
     make = Maker(engine, KIND)
-    prompt = make.words(
-        "prompt",
+    words = prompt_box(
+        make,
         "Prompt",
         lines=3,
         max_lines=8,
@@ -34,10 +35,10 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
     )
     gr.Examples(
         [[example] for example in EXAMPLES],
-        inputs=[prompt],
+        inputs=[words["prompt"]],
         label="Try",
         elem_id="examples",
         api_visibility="private",
     )
     guidance = make.slider("guidance_scale", "Guidance", reach=15, info="1 is none, 5 is usual.")
-    return {"prompt": prompt, "guidance_scale": guidance}
+    return words | {"guidance_scale": guidance}
