@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ from modules.ui import line, runs
 from tests.ui.fake import FakeEngine
 
 
+def awaited(answer):
+    """The result of a coroutine; on a thread of its own, for a browser test's loop may still own this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, answer).result()
+
+
 class Studio:
     """An engine whose steps wait for `go`, its jobs, and the page's questions."""
 
@@ -20,7 +27,7 @@ class Studio:
         self.engine.start()
         self.jobs = Jobs(self.work)
         look, cancel = line.answers(self.engine, self.jobs)
-        self.look = lambda owner="me", **asked: asyncio.run(look({"owner": owner, **asked}))
+        self.look = lambda owner="me", **asked: awaited(look({"owner": owner, **asked}))
         self.cancel = lambda run, owner="me": cancel({"owner": owner, "run": run})
 
     def work(self, task, owner):
@@ -159,5 +166,5 @@ def test_deleted_pictures_are_not_given_back(studio):
 )
 def test_nonsense_is_answered(studio, asked):
     look, cancel = line.answers(studio.engine, studio.jobs)
-    assert asyncio.run(look(asked))["now"] is None
+    assert awaited(look(asked))["now"] is None
     assert not cancel(asked if isinstance(asked, dict) else {})
