@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modules.settings import Settings
+from modules.tasks import KINDS
 from modules.ui import build, launch_options, theme
 from tests.ui.fake import CONTROLLED, Card, FakeEngine
 
@@ -69,14 +70,14 @@ def test_one_listener_an_event(page, request):
 
 def test_every_generating_event_shares_one_slot(blocks):
     generating = [fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]
-    assert len(generating) == 4
+    assert len(generating) == len(KINDS)
     assert all(fn.types_generator or fn.api_name for fn in generating)
 
 
 def test_where_a_gpu_is_lent_for_one_call_the_press_itself_paints():
     blocks = build(FakeEngine(), Settings(where="zerogpu"))
-    assert len([fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]) == 2 + 4
-    assert [button.value for button in components(blocks, "button")].count("Cancel") == 2
+    assert len([fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]) == 4 + len(KINDS)
+    assert [button.value for button in components(blocks, "button")].count("Cancel") == 4
     functions = [fn.__name__ for one in components(blocks, "html") for fn in one.server_fns]
     assert "look_at_jobs" not in functions
     assert "find_pictures" in functions
