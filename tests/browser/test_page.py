@@ -278,7 +278,7 @@ def test_a_batch_is_a_grid_and_each_picture_has_its_own_seed(visit):
     type_number(page, "batch_size", 4)
     generate(page)
     finish(page)
-    assert page.locator(".finals button").count() == 4
+    page.wait_for_function("document.querySelectorAll('.finals button').length === 4")
     first = int(info(page)["seed"])
     page.locator(".finals button").nth(2).click()
     assert int(info(page)["seed"]) == first + 2
