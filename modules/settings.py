@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import modules
 from modules.tasks import Limits
 
-HOME = Path(__file__).resolve().parent.parent
 USER = "studio"
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -93,7 +93,7 @@ class Settings:
     offline: bool = False
     public: bool = False
     auth: tuple[str, str] | None = field(default=None, repr=False)
-    output_dir: Path = HOME / "outputs"
+    output_dir: Path = modules.HOME / "outputs"
     limits: Mapping[str, Limits] = field(default_factory=dict)
     queue_size: int = LOCAL_QUEUE
     keep_seconds: float | None = None
@@ -243,9 +243,9 @@ def _output_dir(asked: str | None, *, public: bool) -> tuple[Path, tuple[str, ..
         return (folder / "public" if public else folder), ()
     if public:
         return temporary, ()
-    if os.access(HOME, os.W_OK):
-        return HOME / "outputs", ()
-    return temporary, (f"{HOME} is read-only, so pictures go to {temporary}.",)
+    if os.access(modules.HOME, os.W_OK):
+        return modules.HOME / "outputs", ()
+    return temporary, (f"{modules.HOME} is read-only, so pictures go to {temporary}.",)
 
 
 def _notes(asked: argparse.Namespace, where: str, host: str, password: str, *, public: bool) -> list[str]:

@@ -10,13 +10,14 @@ import colorsys
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image, ImageDraw
 
-PRESETS = Path(__file__).resolve().parent.parent.parent / "presets" / "poses.yaml"
+import modules
+
+PRESETS = modules.HOME / "presets" / "poses.yaml"
 
 KEYPOINTS = (
     *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow"),

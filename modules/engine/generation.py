@@ -22,7 +22,7 @@ import modules
 from modules.diffusion.editing import image_to_image, inpainted
 from modules.diffusion.guidance import Denoiser, guided
 from modules.diffusion.sampling import Step, sample
-from modules.diffusion.schedule import Scheduler, make_scheduler
+from modules.diffusion.schedule import Scheduler, make_scheduler, visited_levels
 from modules.engine.canvas import prepare
 from modules.images import open_picture, to_pil, to_tensor
 from modules.models.latent import LatentModel
@@ -70,7 +70,8 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
     seeds = tuple((task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
-    conditions = model.conditions(task, scheduler.walk(task.steps).levels.t)
+    levels = visited_levels(task.sampler, task.schedule, task.steps, model.noise_schedule)
+    conditions = model.conditions(task, levels.t)
     predict = functools.partial(model.predict, controls=conditions.controls)
     denoise = guided(predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
     way = WAYS.get(task.kind, _from_noise)(model, task, generators, denoise, scheduler)

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+import modules
 from modules.tasks import KINDS, Controlled, Limits, Task, TaskError, not_one_of
 
-HOME = Path(__file__).resolve().parent.parent.parent
-CATALOGUE = HOME / "presets" / "models.yaml"
+CATALOGUE = modules.HOME / "presets" / "models.yaml"
 CONTROLNETS = "controlnet"
 """The folder inside a model's folder that holds its ControlNets, one folder a control type."""
 
@@ -105,9 +105,9 @@ def with_control(tasks: tuple[str, ...], controls: Mapping[str, Path]) -> tuple[
 
 def _card(id: str, entry: dict[str, Any]) -> ModelCard:
     try:
-        folder = HOME / entry.pop("source")
+        folder = modules.HOME / entry.pop("source")
         limits = {name: Limits(*three) for name, three in entry.pop("limits", {}).items()}
-        listed = {kind: HOME / source for kind, source in entry.pop("controls", {}).items()}
+        listed = {kind: modules.HOME / source for kind, source in entry.pop("controls", {}).items()}
         controls = controls_in(folder) | listed
         tasks = with_control(tuple(entry.pop("tasks")), controls)
         card = ModelCard(id=id, folder=folder, limits=limits, tasks=tasks, controls=controls, **entry)

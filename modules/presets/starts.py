@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
-FILE = Path(__file__).resolve().parent.parent.parent / "presets" / "tasks.yaml"
+import modules
+
+FILE = modules.HOME / "presets" / "tasks.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)

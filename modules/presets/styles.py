@@ -11,9 +11,10 @@ from types import MappingProxyType
 
 import yaml
 
+import modules
 from modules.tasks import TaskError, not_one_of
 
-FILE = Path(__file__).resolve().parent.parent.parent / "presets" / "styles.yaml"
+FILE = modules.HOME / "presets" / "styles.yaml"
 OPENING = re.compile(r"(a|an|the|one|two|three|four|five|some|my)\s+", re.IGNORECASE)
 
 

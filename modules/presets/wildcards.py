@@ -11,9 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
+import modules
 from modules.tasks import LONGEST_TEXT, Task, TaskError, not_one_of
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "presets" / "wildcards"
+FOLDER = modules.HOME / "presets" / "wildcards"
 MOST_CHOICES = 1000
 """More draws than this for one prompt are lists that name each other in a circle."""
 

@@ -13,13 +13,13 @@ import json
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modules.conditions.depth import depth_map
 from modules.conditions.pose import draw
@@ -27,8 +27,8 @@ from modules.models.catalog import CONTROLNETS, card_for_folder
 from modules.models.files import fingerprint
 from modules.models.latent import LatentModel
 from modules.models.loading import load
-from modules.training.checkpoint import load_state, resume_run, save_run, update_average
-from modules.training.denoiser import learning_rate, min_snr_weight
+from modules.training.checkpoint import load_state, resume_run, save_run
+from modules.training.denoiser import learning_rate, train_on_epsilon
 from modules.training.export import save_in_shards, write_manifest
 from modules.training.text import TOKENS
 
@@ -169,33 +169,20 @@ def train(
     state = resume_run(folder / "control.pt", network, average, optimizer)
     first, seen = state.get("step", 0), state.get("samples", 0)
     alphas_cumprod = torch.tensor(model.noise_schedule.alphas_cumprod, dtype=torch.float32)
-    weights = min_snr_weight(alphas_cumprod)
     no_class = None if model.classes is None else model.classes(None)
     started, saved, running = time.time(), time.time(), None
     for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, decay)
-        # Every step has its own generators, so that a resumed run draws what an uninterrupted one would.
-        rng = np.random.default_rng((seed, step))
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        rng = np.random.default_rng((seed, step))  # its own, as the step's other generator is
         latents, states, maps = batch(cached, batch_size, rng)
         if no_class is not None:
             states = torch.cat([states, no_class.expand(batch_size, -1, -1)], 1)
-        timesteps = torch.randint(0, len(alphas_cumprod), (batch_size,), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        level = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
-        with sdpa_kernel(SDPBackend.MATH):  # at so few tokens twice as fast to differentiate on a CPU
-            with torch.autocast("cpu", torch.bfloat16):
-                said = predicted(model, network, noisy, timesteps, states, maps)
-            errors = (said.float() - noise).pow(2).mean((1, 2, 3))
-            (errors * weights[timesteps]).mean().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        update_average(average, network, min(0.9993, (step + 1) / (step + 10)))
+        plain = train_on_epsilon(
+            network, average, optimizer, partial(predicted, model, network, states=states, maps=maps),
+            latents, alphas_cumprod, step, seed,
+        )  # fmt: skip
         seen += batch_size
-        plain = errors.mean().item()
         running = plain if running is None else 0.98 * running + 0.02 * plain
         if (step + 1) % 50 == 0:
             pace = (time.time() - started) / (step + 1 - first)

@@ -9,6 +9,8 @@ import argparse
 import copy
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,39 @@ def min_snr_weight(alphas_cumprod: torch.Tensor, gamma: float = 5.0) -> torch.Te
     return snr.clamp(max=gamma) / snr
 
 
+def train_on_epsilon(
+    network: torch.nn.Module,
+    average: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    latents: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
+    step: int,
+    seed: int,
+) -> float:
+    """One step of a network and its average on ε of latents (B, C, h, w); returns the mean squared error.
+
+    `predict(noisy, timesteps)` is what the network says of noised latents. Every step has its own generator,
+    so that a resumed run draws what an uninterrupted one would.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    timesteps = torch.randint(0, len(alphas_cumprod), (len(latents),), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    level = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
+    # At 33 tokens the plain attention is twice as fast to differentiate on a CPU as the fused one.
+    with sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = predict(noisy, timesteps)
+        errors = (predicted.float() - noise).pow(2).mean((1, 2, 3))
+        (errors * min_snr_weight(alphas_cumprod[timesteps])).mean().backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    update_average(average, network, min(0.9993, (step + 1) / (step + 10)))
+    return errors.mean().item()
+
+
 def train(
     run: Path,
     steps: int,
@@ -147,7 +182,6 @@ def train(
     while not chunks.refresh():
         time.sleep(5)
     alphas_cumprod = torch.tensor(STABLE_DIFFUSION.alphas_cumprod, dtype=torch.float32)
-    weights = min_snr_weight(alphas_cumprod)
 
     def save(name: str, step: int) -> None:
         save_run(run / name, network, average, optimizer, step=step, samples=seen)
@@ -160,27 +194,14 @@ def train(
             save("denoiser-undecayed.pt", step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, decay)
-        # Every step has its own generators, so that a resumed run draws what an uninterrupted one would.
-        rng = np.random.default_rng((seed, step))
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        rng = np.random.default_rng((seed, step))  # its own, as the step's other generator is
         latents, text, classes = chunks.batch(batch_size, rng, class_share)
         text, classes = drop_conditions(text, classes, empty, rng)
-        timesteps = torch.randint(0, len(alphas_cumprod), (batch_size,), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        level = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
-        # At 33 tokens the plain attention is twice as fast to differentiate on a CPU as the fused one.
-        with sdpa_kernel(SDPBackend.MATH):
-            with torch.autocast("cpu", torch.bfloat16):
-                predicted = network(noisy, timesteps, text, classes)
-            errors = (predicted.float() - noise).pow(2).mean((1, 2, 3))
-            (errors * weights[timesteps]).mean().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        update_average(average, network, min(0.9993, (step + 1) / (step + 10)))
+        plain = train_on_epsilon(
+            network, average, optimizer, partial(network, text=text, classes=classes),
+            latents, alphas_cumprod, step, seed,
+        )  # fmt: skip
         seen += batch_size
-        plain = errors.mean().item()
         running = plain if running is None else 0.98 * running + 0.02 * plain
         if (step + 1) % 50 == 0:
             pace = (time.time() - started) / (step + 1 - first)

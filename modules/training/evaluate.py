@@ -30,14 +30,16 @@ PAINTS = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 GROUNDS = ("red", "yellow", "green", "blue", "purple", "pink", "black", "gray")
 
 
+def painted(model: LatentModel, task: Task) -> np.ndarray:
+    """The batch of a task, (B, H, W, 3) uint8, through the same door as the app."""
+    *_, result = generate(model, task)
+    assert isinstance(result, Result)
+    return np.stack([np.asarray(picture) for picture in result.images])
+
+
 def pictures_of(model: LatentModel, tasks: list[Task]) -> list[np.ndarray]:
-    """Generate one picture a task, (256, 256, 3) uint8 each, through the same door as the app."""
-    out = []
-    for task in tasks:
-        *_, result = generate(model, task)
-        assert isinstance(result, Result)
-        out.append(np.asarray(result.images[0]))
-    return out
+    """Generate one picture a task, (256, 256, 3) uint8 each."""
+    return [painted(model, task)[0] for task in tasks]
 
 
 def name_things(model: LatentModel, judge: torch.nn.Module, pictures: list[np.ndarray]) -> list[str]:

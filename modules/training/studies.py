@@ -14,14 +14,13 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from modules.engine.generation import Result, generate
 from modules.images import to_tensor
 from modules.models.catalog import read_catalogue
 from modules.models.latent import LatentModel
 from modules.models.loading import load, set_threads
 from modules.tasks import Inpaint, TextToImage
 from modules.training.evaluate import PAINTS as ASKED
-from modules.training.evaluate import thing_word
+from modules.training.evaluate import name_things, painted, thing_word
 from modules.training.judge import Judge, load_judge
 from modules.training.toyland.colours import hsv, hue_word
 from modules.training.toyland.compose import Item, Toyland, is_pair_held_out
@@ -31,13 +30,11 @@ SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 15.0)
 REDDENED = ("apple", "heart", "car", "rose", "strawberry", "tomato", "balloon", "mushroom")
 
 
-def features(model: LatentModel, judge: Judge, task: TextToImage) -> tuple[np.ndarray, torch.Tensor]:
-    """The pictures of a batch, (B, 256, 256, 3) uint8, and the judge's features of them, (B, width)."""
-    *_, result = generate(model, task)
-    assert isinstance(result, Result)
-    latents = model.encode(to_tensor(*result.images))
+def features(model: LatentModel, judge: Judge, pictures: np.ndarray) -> torch.Tensor:
+    """The judge's features (B, width) of pictures (B, H, W, 3) uint8."""
+    latents = model.encode(to_tensor(*map(Image.fromarray, pictures)))
     with torch.no_grad():
-        return np.stack([np.asarray(p) for p in result.images]), judge.body(latents).mean((2, 3))
+        return judge.body(latents).mean((2, 3))
 
 
 def guidance_sweep(
@@ -54,7 +51,7 @@ def guidance_sweep(
         right, spread, everything = 0, [], []
         for prompt in prompts:
             task = TextToImage(prompt=prompt, guidance_scale=scale, seed=100, batch_size=seeds)
-            _, found = features(model, judge, task)
+            found = features(model, judge, painted(model, task))
             with torch.no_grad():
                 right += int((judge.head(found).argmax(1) == CLASS_NAMES.index(prompt)).sum())
             spread.append((found - found.mean(0)).square().sum(1).mean())
@@ -82,9 +79,7 @@ def negative_red(model: LatentModel, seeds: int) -> dict[str, Any]:
     for thing in REDDENED:
         for negative, found in shares.items():
             task = TextToImage(prompt=thing, negative_prompt=negative, seed=200, batch_size=seeds)
-            *_, result = generate(model, task)
-            assert isinstance(result, Result)
-            found.append(redness(np.stack([np.asarray(picture) for picture in result.images])))
+            found.append(redness(painted(model, task)))
     return {
         "things": list(REDDENED),
         "share of coloured pixels that are red, no negative prompt": round(float(np.mean(shares[""])), 3),
@@ -110,12 +105,8 @@ def inpainting(model: LatentModel, judge: Judge, data: Path, count: int) -> dict
         task = Inpaint(
             prompt=f"a {paint} {thing} on a {made.ground} background", image=picture, mask=mask, seed=5
         )
-        *_, result = generate(model, task)
-        assert isinstance(result, Result)
-        after, before = (np.asarray(each) for each in (result.images[0], picture))
-        inside = np.asarray(mask) > 127
-        with torch.no_grad():
-            named.append(CLASS_NAMES[judge(model.encode(to_tensor(result.images[0]))).argmax()] == thing)
+        after, before, inside = painted(model, task)[0], np.asarray(picture), np.asarray(mask) > 127
+        named.append(name_things(model, judge, [after]) == [thing])
         coloured.append(thing_word(after) == paint)
         kept.append(bool((after[~inside] == before[~inside]).all()))
         seams.append(seam(after, inside))

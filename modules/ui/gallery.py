@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from modules.ui.toolkit import gr
+from modules.ui.toolkit import file_data, gr
 
 HERE = Path(__file__).parent
 
@@ -77,7 +77,12 @@ def data_url(image: Image.Image) -> str:
     """The image as a JPEG data URL: small enough to send at every step."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return jpeg_url(buffer.getvalue())
+
+
+def jpeg_url(jpeg: bytes) -> str:
+    """A JPEG as a data URL."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
 def left(seconds: float) -> str:
@@ -101,7 +106,7 @@ def picture(path: Path, info: Mapping[str, Any], index: int, infotext: str, leve
     if index:  # alone, a later picture of a batch is a batch of one with its own seed
         recipe["batch_size"] = 1
     return {
-        "file": {"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}},
+        "file": file_data(path),
         "title": title(info),
         "seed": str(recipe["seed"]),
         "facts": facts(info, recipe["seed"]),

@@ -7,7 +7,6 @@ the answers, so nothing of a picture is left in a cache before it is opened.
 
 from __future__ import annotations
 
-import base64
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.engine.history import HistoryError, Query
-from modules.ui import runs
+from modules.ui import gallery, runs
 from modules.ui.toolkit import gr, served
 
 HERE = Path(__file__).parent
@@ -68,7 +67,7 @@ def answers(engine: Any) -> list[Answer]:
         total = kept.count(query, owner)
         return {
             "entries": [
-                entry._asdict() | {"seed": str(entry.seed), "thumbnail": data_url(entry.thumbnail)}
+                entry._asdict() | {"seed": str(entry.seed), "thumbnail": gallery.jpeg_url(entry.thumbnail)}
                 for entry in entries
             ],
             "total": total,
@@ -111,8 +110,3 @@ def names_in(asked: Mapping[str, Any]) -> list[str]:
     """The pictures that a question is about."""
     names = asked.get("names")
     return [str(name) for name in names[:MOST]] if isinstance(names, list) else []
-
-
-def data_url(jpeg: bytes) -> str:
-    """A thumbnail as the page takes it."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

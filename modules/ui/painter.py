@@ -16,7 +16,7 @@ from PIL import Image
 
 from modules import images
 from modules.tasks import TaskError
-from modules.ui.toolkit import get_upload_folder, gr
+from modules.ui.toolkit import file_data, get_upload_folder, gr
 
 HERE = Path(__file__).parent
 LONGEST_MASK = 8_000_000  # characters; the page's masks have at most 1024 pixels a side
@@ -51,7 +51,7 @@ def read(name: str, value: Any) -> Image.Image | None:
 
 def holding(path: Path) -> dict[str, Any]:
     """What makes an easel show the picture in a file that gradio serves; paint that fits it stays."""
-    return {"picture": {"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}}
+    return {"picture": file_data(path)}
 
 
 def uploaded(name: str, path: Any) -> Path:

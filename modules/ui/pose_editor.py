@@ -29,8 +29,3 @@ def editor(engine: Any) -> gr.HTML:
         poses=engine.poses(),
         stage=engine.stage(),
     )
-
-
-def file_of(path: Path, name: str) -> dict[str, Any]:
-    """A served file as the script gets it, under the name that it is saved by."""
-    return {"path": str(path), "orig_name": name, "meta": {"_type": "gradio.FileData"}}

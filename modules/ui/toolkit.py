@@ -41,7 +41,7 @@ with _no_stub_files():
     from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
     from gradio.utils import get_upload_folder
 
-__all__ = ["gr", "on_gpu", "served", "served_picture"]
+__all__ = ["file_data", "gr", "on_gpu", "served", "served_picture"]
 
 
 def served(path: Path) -> Path:
@@ -52,6 +52,11 @@ def served(path: Path) -> Path:
 def served_picture(picture: Any) -> Path:
     """The picture as a PNG in gradio's own cache, from where it is served."""
     return Path(save_pil_to_cache(picture, get_upload_folder(), format="png"))
+
+
+def file_data(path: Path, name: str | None = None) -> dict[str, Any]:
+    """A served file as a script of the page gets it, with its address, under the name that it is saved by."""
+    return {"path": str(path), "orig_name": name or path.name, "meta": {"_type": "gradio.FileData"}}
 
 
 def on_gpu(generator: Callable[..., Any]) -> Callable[..., Any]:

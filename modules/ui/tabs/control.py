@@ -11,7 +11,7 @@ from modules.tasks import Controlled
 from modules.ui import pose_editor
 from modules.ui.forms import Maker, as_field
 from modules.ui.prompt_box import prompt_box
-from modules.ui.toolkit import gr, served_picture
+from modules.ui.toolkit import file_data, gr, served_picture
 
 KIND = Controlled
 TITLE = "ControlNet"
@@ -134,7 +134,7 @@ def answered(
     except ValueError as refusal:
         return message | {"told": str(refusal), "refused": True}, None
     told = "This is the map, as the network sees it." if drawing else made.told
-    file = pose_editor.file_of(served_picture(made.picture), f"{kind}-map.png")
+    file = file_data(served_picture(made.picture), f"{kind}-map.png")
     return message | {"map": file, "told": told, "drawn": drawing}, path
 
 
