@@ -43,6 +43,8 @@ INFOTEXT_FIELDS = {
     "CFG scale": "guidance_scale",
     "Seed": "seed",
     "Model": "model",
+    "Variation seed": "variation_seed",
+    "Variation seed strength": "variation_strength",
 }
 _PAIR = re.compile(r'\s*([\w /]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _SIZE = re.compile(r"(\d+)x(\d+)")
@@ -115,6 +117,9 @@ def infotext(info: Mapping[str, Any]) -> str:
     }
     if info.get("class_name"):
         pairs |= {"Class": info["class_name"], "Class scale": _short(info["class_scale"])}
+    if info.get("variation_strength"):
+        pairs["Variation seed"] = info["variation_seed"]
+        pairs["Variation seed strength"] = _short(info["variation_strength"])
     if "strength" in info:
         pairs["Denoising strength"] = _short(info["strength"])
     pairs["Version"] = f"Epsilon Studio {info['versions']['epsilon_studio']}"

@@ -87,6 +87,20 @@ class Task:
         step=1,
         help="Same seed, same picture; picture i uses seed + i. -1 draws a new one.",
     )
+    variation_strength: float = number(
+        0.0,
+        0.0,
+        1.0,
+        step=0.01,
+        help="How far the seed's noise is turned towards another's: 0 not at all, 1 is the other.",
+    )
+    variation_seed: int = number(
+        -1,
+        -1,
+        LARGEST_SEED,
+        step=1,
+        help="The seed to turn to, for every picture of a batch alike. -1 draws a new one.",
+    )
     width: int = number(256, 64, 2048, step=64, help="Pixels across.")
     height: int = number(256, 64, 2048, step=64, help="Pixels down.")
     batch_size: int = number(1, 1, 16, step=1, help="Pictures to make at once.")
@@ -264,7 +278,7 @@ def check(task: Task, narrower: Mapping[str, Limits], whose: str) -> None:
     """
     for name, tighter in narrower.items():
         value = task.width * task.height if name == "pixels" else getattr(task, name, None)
-        if value is None or (name == "seed" and value == -1):
+        if value is None or (name.endswith("seed") and value == -1):
             continue
         field = "width" if name == "pixels" else name
         said = f"{name} is {value}"

@@ -91,6 +91,14 @@ def test_infotext_alone_gives_the_settings_back():
     assert recipe.unread == ()
 
 
+def test_a_variation_is_told_by_a1111s_names():
+    one = TextToImage(seed=5, variation_seed=6, variation_strength=0.25)
+    text = infotext(info_of(one))
+    assert "Variation seed: 6, Variation seed strength: 0.25" in text
+    assert from_infotext(text).task == one
+    assert "Variation" not in infotext(info_of(TextToImage(seed=5, variation_seed=6)))
+
+
 def test_a_picture_of_a1111_lists_what_has_no_place_here():
     recipe = from_infotext(
         "masterpiece, a cat\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, "

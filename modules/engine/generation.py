@@ -64,6 +64,8 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
     watch = Stopwatch()
     if task.seed < 0:
         task = dataclasses.replace(task, seed=secrets.randbelow(DRAWN_SEEDS))
+    if task.variation_strength and task.variation_seed < 0:
+        task = dataclasses.replace(task, variation_seed=secrets.randbelow(DRAWN_SEEDS))
     # Wildcards are drawn here: the page, the API and every job come through, the seed is known at last, and
     # a batch has one prompt. The info then holds the words painted, which, with the seed, repeat the picture.
     asked, task = task, wildcards.resolve(task)
@@ -103,7 +105,7 @@ def _from_noise(
     denoise: Denoiser,
     scheduler: Scheduler,
 ) -> Way:
-    start = noise(generators, model.latent_shape(task.width, task.height))
+    start = varied(task, noise(generators, model.latent_shape(task.width, task.height)))
     steps = sample(denoise, scheduler, start, task.steps, generators=generators)
     return Way(steps, lambda picture: picture, {})
 
@@ -117,7 +119,7 @@ def _from_picture(
 ) -> Way:
     canvas = prepare(task)
     shape = model.latent_shape(*canvas.size)
-    unit = noise(generators, shape)
+    unit = varied(task, noise(generators, shape))
     latents = model.encode(to_tensor(canvas.laid())).to(unit).expand_as(unit)
     if isinstance(task, Inpaint):
         mask = torch.from_numpy(canvas.latent_mask(model.factor))
@@ -155,6 +157,28 @@ def _fingerprints(task: Task) -> dict[str, str]:
 def noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
     """Unit noise in float32 on the CPU, one picture a generator, so that a batch equals its singles."""
     return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+
+
+def varied(task: Task, start: torch.Tensor) -> torch.Tensor:
+    """Unit noise (B, C, H, W), each picture's turned towards that of the task's variation seed."""
+    if not task.variation_strength:
+        return start
+    other = noise([torch.Generator("cpu").manual_seed(task.variation_seed)], tuple(start.shape[1:]))
+    return torch.cat([slerp(one[None], other, task.variation_strength) for one in start])
+
+
+def slerp(one: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
+    """A share of the way from one array to another along the arc between them (Shoemake 1985).
+
+    Between two draws of unit noise, which stand nearly at right angles, the arc keeps to unit noise, and a
+    straight line would not: half way it has half the variance.
+    """
+    a, b = one.double().flatten(), other.double().flatten()
+    angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
+    if torch.sin(angle) < 1e-6:  # the same noise, or its mirror image: no arc, or no one arc, leads there
+        return torch.lerp(one, other, share)
+    weights = torch.sin((1 - share) * angle), torch.sin(share * angle)
+    return ((weights[0] * a + weights[1] * b) / torch.sin(angle)).to(one).reshape(one.shape)
 
 
 @functools.cache

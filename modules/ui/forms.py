@@ -12,6 +12,8 @@ from modules.tasks import Task, TaskError
 from modules.ui import painter
 from modules.ui.toolkit import gr
 
+SEEDS = ("seed", "variation_seed")
+
 
 @dataclass(frozen=True)
 class Form:
@@ -35,7 +37,7 @@ class Form:
     def filled(self, recipe: Mapping[str, Any]) -> dict[gr.components.Component, Any]:
         """Updates that put the recipe's values into the components."""
         return {
-            component: gr.update(value=seed_text(recipe[name]) if name == "seed" else recipe[name])
+            component: gr.update(value=seed_text(recipe[name]) if name in SEEDS else recipe[name])
             for name, component in self.fields.items()
             if name in recipe
         }
@@ -49,20 +51,20 @@ def seed_text(seed: int) -> str:
 def as_field(kind: type[Task], name: str, value: Any) -> Any:
     """What a component holds, as the Task field means it: an empty box is the field's default.
 
-    The seed is text on the page, because a browser's numbers lose digits beyond 2^53.
+    A seed is text on the page, because a browser's numbers lose digits beyond 2^53.
     """
     if "picture" in kind.__dataclass_fields__[name].metadata and isinstance(value, Mapping):
         return painter.read(name, value)
-    if value is None or (name == "seed" and not str(value).strip()):
+    if value is None or (name in SEEDS and not str(value).strip()):
         return tasks.default(kind, name)
-    if name != "seed":
+    if name not in SEEDS:
         return value
     try:
         return int(str(value).replace(" ", "").replace(",", ""))
     except ValueError:
         raise TaskError(
-            "seed",
-            f"seed is {str(value)[:40]!r}; it must be a whole number, or empty for a new one each time.",
+            name,
+            f"{name} is {str(value)[:40]!r}; it must be a whole number, or empty for a new one each time.",
         ) from None
 
 

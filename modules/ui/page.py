@@ -14,7 +14,7 @@ from typing import Any
 from modules.engine.jobs import Jobs
 from modules.presets import starts
 from modules.tasks import TextToImage
-from modules.ui import gallery, history, line, painter, prompt_box, recipes, runs, snr_panel, theme
+from modules.ui import explore, gallery, history, line, painter, prompt_box, recipes, runs, snr_panel, theme
 from modules.ui.forms import Form, Maker
 from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, text_to_image
 from modules.ui.toolkit import gr, on_gpu
@@ -121,6 +121,7 @@ class Page:
                     min_width=120,
                 )
                 self.dice = gr.Button("New each time", elem_id="dice", min_width=110, scale=0)
+            varied = explore.variation(make)
             self.restore = gr.UploadButton(
                 "Settings from a picture…",
                 elem_id="restore",
@@ -136,6 +137,7 @@ class Page:
             "height": height,
             "seed": seed,
             "model": model,
+            **varied,
         }
 
     def _wire_jobs(self, jobs: Jobs) -> None:

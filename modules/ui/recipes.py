@@ -11,7 +11,7 @@ from PIL import Image
 from modules import images, metadata
 from modules.presets.starts import Preset
 from modules.tasks import Task
-from modules.ui.forms import Form
+from modules.ui.forms import SEEDS, Form
 
 SPOKEN = {
     "schedule": "spacing",
@@ -72,7 +72,7 @@ def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str,
         return "" if value in engine.classes(engine.default_model) else "unknown here"
     if name == "control_type":
         return "" if value in engine.controls(engine.default_model) else "not with this model"
-    if "limits" not in form.kind.__dataclass_fields__[name].metadata or name == "seed":
+    if "limits" not in form.kind.__dataclass_fields__[name].metadata or name in SEEDS:
         return ""
     allowed = engine.limits(form.kind, name)
     fits = allowed.minimum <= value <= allowed.maximum

@@ -11,7 +11,7 @@ from PIL import Image
 
 from modules.diffusion.sampling import Step
 from modules.diffusion.schedule import visited_levels
-from modules.engine.generation import GenerationError, Result, generate, noise
+from modules.engine.generation import GenerationError, Result, generate, noise, slerp
 from modules.models.catalog import card_for_folder
 from modules.models.latent import LatentModel
 from modules.models.loading import load
@@ -97,6 +97,47 @@ def test_noise_is_that_of_diffusers():
     ours = noise([torch.Generator().manual_seed(seed) for seed in (3, 4)], shape)
     generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
     assert torch.equal(ours, randn_tensor((2, *shape), generator=generators))
+
+
+def test_the_arc_between_two_noises_is_noise():
+    one, other = (torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(n)) for n in (1, 2))
+    for share in (0.25, 0.5, 0.75):
+        between = slerp(one, other, share)
+        assert between.std() == pytest.approx(1, abs=0.02)  # a straight line would have 0.79, 0.71, 0.79
+        assert between.dtype == torch.float32
+    torch.testing.assert_close(slerp(one, other, 1), other)
+    torch.testing.assert_close(slerp(one, one, 0.3), one)
+    right = slerp(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 1 / 3)
+    torch.testing.assert_close(right, torch.tensor([3**0.5 / 2, 0.5]))  # thirty degrees of ninety
+
+
+def test_a_variation_leads_from_one_seed_to_the_other(model):
+    near = dataclasses.replace(TASK, sampler="DDIM", schedule="default", variation_seed=70)
+    plain, same, little, far, other = (
+        paint(model, dataclasses.replace(near, **how))[1].images[0]
+        for how in (
+            {"variation_seed": -1},
+            {"variation_strength": 0.0},
+            {"variation_strength": 0.1},
+            {"variation_strength": 1.0},
+            {"seed": 70},
+        )
+    )
+    assert apart(plain, same) == 0
+    assert np.abs(np.asarray(plain, int) - np.asarray(little, int)).mean() > 0
+    assert apart(far, other) <= 1
+
+
+def test_a_batch_of_variations_equals_its_singles_and_a_drawn_seed_is_told(model):
+    task = dataclasses.replace(TASK, sampler="Euler a", schedule="default", batch_size=3)
+    batch = paint(model, dataclasses.replace(task, variation_strength=0.3))[1]
+    assert batch.info["seeds"] == [11, 12, 13]
+    assert batch.info["variation_seed"] >= 0
+    told = {name: batch.info[name] for name in ("variation_seed", "variation_strength")}
+    for i, picture in enumerate(batch.images):
+        alone = paint(model, dataclasses.replace(task, seed=11 + i, batch_size=1, **told))[1]
+        assert apart(picture, alone.images[0]) <= 1
+    assert paint(model, TASK)[1].info["variation_seed"] == -1
 
 
 @pytest.mark.parametrize(
