@@ -28,13 +28,15 @@ class ModelCard:
 
     `width` and `height` are the size it was trained at, in pixels; `limits` narrow a task's own and
     `defaults` replace them; `tasks` are the kinds it serves, by endpoint name; `controls` are the folders of
-    its ControlNets by control type, and where there are any it serves "controlnet".
+    its ControlNets by control type, several types to one folder if it learned them all, and where there are
+    any it serves "controlnet"; `shares` is another model's folder, which has the components that this lacks.
     """
 
     id: str
     title: str
     family: str
     folder: Path
+    shares: Path | None = None
     licence: str = "unknown"
     about: str = ""
     width: int = 512
@@ -52,14 +54,19 @@ class ModelCard:
         if isinstance(task, Controlled) and task.control_type not in self.controls:
             raise TaskError("control_type", not_one_of("control_type", task.control_type, [*self.controls]))
 
+    def part(self, name: str) -> Path:
+        """The folder of one component, such as "vae": its own, or the one that it shares."""
+        own = self.folder / name
+        return own if self.shares is None or own.is_dir() else self.shares / name
+
     def classes(self) -> list[str]:
         """The names of the classes it knows, in the order of its class embedding; empty if it knows none."""
-        path = self.folder / "class_embedding" / "classes.json"
+        path = self.part("class_embedding") / "classes.json"
         return json.loads(path.read_text("utf-8")) if path.is_file() else []
 
     def scheduler_config(self) -> dict[str, Any]:
         """The diffusers configuration of its noise schedule, read without touching the weights."""
-        path = self.folder / "scheduler" / "scheduler_config.json"
+        path = self.part("scheduler") / "scheduler_config.json"
         try:
             return json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
@@ -74,22 +81,26 @@ def read_catalogue(path: Path = CATALOGUE) -> dict[str, ModelCard]:
     return {id: _card(id, dict(entry)) for id, entry in entries.items()}
 
 
-def card_for_folder(folder: Path) -> ModelCard:
-    """A card for a folder in diffusers layout that no catalogue lists; CatalogueError if it is not one."""
+def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
+    """A card for a folder in diffusers layout that no catalogue lists; CatalogueError if it is not one.
+
+    `shares` as in ModelCard.
+    """
     if not (folder / "unet" / "config.json").is_file():
         raise CatalogueError(
             f"{folder} is no model folder: it has no unet/config.json, which diffusers would have saved."
         )
     unet = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
     tasks = ("text_to_image", "image_to_image", "inpaint")
-    if (folder / "class_embedding").is_dir():
+    if any((place / "class_embedding").is_dir() for place in (folder, shares) if place):
         size, family, tasks = 16 * unet.get("sample_size", 16), "pocket", (*tasks, "class_conditional")
     else:
         size, family = 8 * unet.get("sample_size", 64), "stable-diffusion"
     controls = controls_in(folder)
     return ModelCard(
-        id=folder.name, title=folder.name, family=family, folder=folder, width=size, height=size,
-        tasks=with_control(tasks, controls), defaults={"width": size, "height": size}, controls=controls,
+        id=folder.name, title=folder.name, family=family, folder=folder, shares=shares, width=size,
+        height=size, tasks=with_control(tasks, controls), defaults={"width": size, "height": size},
+        controls=controls,
     )  # fmt: skip
 
 
@@ -106,11 +117,15 @@ def with_control(tasks: tuple[str, ...], controls: Mapping[str, Path]) -> tuple[
 def _card(id: str, entry: dict[str, Any]) -> ModelCard:
     try:
         folder = modules.HOME / entry.pop("source")
+        shares = modules.HOME / entry.pop("shares") if "shares" in entry else None
         limits = {name: Limits(*three) for name, three in entry.pop("limits", {}).items()}
         listed = {kind: modules.HOME / source for kind, source in entry.pop("controls", {}).items()}
-        controls = controls_in(folder) | listed
+        found = {kind: path for kind, path in controls_in(folder).items() if path not in listed.values()}
+        controls = found | listed
         tasks = with_control(tuple(entry.pop("tasks")), controls)
-        card = ModelCard(id=id, folder=folder, limits=limits, tasks=tasks, controls=controls, **entry)
+        card = ModelCard(
+            id=id, folder=folder, shares=shares, limits=limits, tasks=tasks, controls=controls, **entry
+        )
     except (KeyError, TypeError) as error:
         raise CatalogueError(f"The card of model {id!r} is not right: {error}.") from error
     if unknown := [kind for kind in tasks if kind not in KINDS]:

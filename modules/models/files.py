@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from modules.models.catalog import CONTROLNETS
+from modules.models.catalog import CONTROLNETS, ModelCard
 
 MANIFEST = "manifest.json"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -21,21 +22,33 @@ class LoadError(RuntimeError):
     """A model that cannot be loaded; the message is a sentence that says what is wrong and what helps."""
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint_of(card: ModelCard) -> str:
+    """The fingerprint of a card's folder, and of what it takes from another's; LoadError as `fingerprint`."""
+    own = fingerprint(card.folder)
+    if card.shares is None:
+        return own
+    replaced = {path.name for path in card.folder.iterdir() if path.is_dir()}
+    borrowed = fingerprint(card.shares, {CONTROLNETS, *replaced})
+    return hashlib.sha256(f"{own} {borrowed}".encode()).hexdigest()[:10]
+
+
+def fingerprint(folder: Path, skipped: Collection[str] = (CONTROLNETS,)) -> str:
     """The first ten hex digits of a sha256 over every weight and config of a model, checking them on the way.
 
     With a manifest, each listed file must have the listed size and sha256 (LoadError if not), and only listed
-    files may be read. Without one, the files are hashed as they are. ControlNets inside the folder have
-    fingerprints of their own.
+    files may be read. Without one, the files are hashed as they are. The folders in `skipped` are left out:
+    ControlNets inside a model's folder have fingerprints of their own.
     """
     if not folder.is_dir():
         raise LoadError(
             f"There is no folder {folder}: the model's files are missing. Copy or download it again."
         )
-    listed = _manifest(folder)
-    found = (
-        {name: _checked(folder, name, entry) for name, entry in listed.items()} if listed else _hashes(folder)
-    )
+    files = [path for path in _files(folder) if path.relative_to(folder).parts[0] not in skipped]
+    if listed := _manifest(folder, files):
+        wanted = {name: entry for name, entry in listed.items() if name.split("/")[0] not in skipped}
+        found = {name: _checked(folder, name, entry) for name, entry in wanted.items()}
+    else:
+        found = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -97,7 +110,7 @@ def _joined(tensors: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.T
     return tensors
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path, files: list[Path]) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         return {}
     manifest = read_json(folder, MANIFEST)
@@ -106,8 +119,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise LoadError(
             f"{folder / MANIFEST} is damaged: it lists no files. Copy or download the model again."
         )
-    for path in _files(folder, ".safetensors"):
-        if path.relative_to(folder).as_posix() not in listed:
+    for path in files:
+        if path.suffix == ".safetensors" and path.relative_to(folder).as_posix() not in listed:
             raise LoadError(
                 f"{path} is not in the model's manifest: someone put it there. Remove it, or copy again."
             )
@@ -141,14 +154,8 @@ def _checked(folder: Path, name: str, entry: dict[str, Any]) -> str:
     return sha
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    files = _files(folder, ".safetensors", ".json")
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-
-
-def _files(folder: Path, *endings: str) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix in endings and path.is_file())
-    return [path for path in found if path.relative_to(folder).parts[0] != CONTROLNETS]
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json") and path.is_file()]
 
 
 def _sha256(path: Path) -> str:

@@ -29,7 +29,7 @@ class TokenCount(NamedTuple):
 def count_tokens(card: ModelCard, prompt: str) -> TokenCount | None:
     """How a prompt fits the model; None where that is not known. TaskError for a weight beyond limits."""
     room = ROOM.get(card.family)
-    tokenizer = _tokenizer(card.folder / "tokenizer") if room else None
+    tokenizer = _tokenizer(card.part("tokenizer")) if room else None
     if room is None or tokenizer is None:
         return None
     parts = parse(prompt.strip())

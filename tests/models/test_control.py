@@ -12,7 +12,9 @@ from modules.conditions import pose
 from modules.conditions.depth import depth_map
 from modules.engine.generation import generate
 from modules.engine.studio import Engine
+from modules.models import controls
 from modules.models.catalog import card_for_folder, read_catalogue
+from modules.models.controls import load_control
 from modules.models.files import LoadError, fingerprint
 from modules.models.latent import Control, holding
 from modules.models.loading import load
@@ -82,14 +84,18 @@ def test_controlnets_leave_the_hash_and_the_manifest_of_their_model_alone(folder
     assert fingerprint(folder) == fingerprint(tiny_folder)
 
 
-def test_loaded_when_first_asked_for_and_then_kept(folder):
+def test_loaded_when_first_asked_for_and_then_kept(folder, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(
+        controls, "load_control", lambda model, path: loaded.append(path) or load_control(model, path)
+    )
     model = load(card_for_folder(folder), "cpu")
-    assert model.control.cache_info().currsize == 0
     list(generate(model, TextToImage(prompt="cat", steps=1, width=128, height=128)))
     list(generate(model, dataclasses.replace(TASK, control_scale=0.0)))
-    assert model.control.cache_info().currsize == 0
+    assert loaded == []
     result = calls(model, TASK)[0]
     assert model.control("pose") is model.control("pose")
+    assert loaded.count(folder / "controlnet" / "pose") == 1
     assert result.info["control_hash"] == model.control("pose").hash != model.hash
     assert "a drawn skeleton" in result.info["control_map"]
     json.dumps(result.info, allow_nan=False)

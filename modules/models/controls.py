@@ -1,0 +1,59 @@
+"""The ControlNets of a model are loaded here, each when first asked for, and refused beside a wrong U-Net."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from modules.models.files import LoadError, fingerprint, read_json
+from modules.models.latent import ControlNetwork, LatentModel
+from modules.models.networks import diffusers_network
+
+# What a ControlNet's configuration and its U-Net's must agree in, and how it is called in a sentence.
+PAIRED = {
+    "cross_attention_dim": "text width is",
+    "in_channels": "latents have channels",
+    "block_out_channels": "widths are",
+    "down_block_types": "blocks are",
+    "layers_per_block": "layers in a block are",
+    "addition_embed_type": "extra conditioning is",
+}
+
+
+def controls_of(model: LatentModel) -> Callable[[str], ControlNetwork]:
+    """A function that gives the model's ControlNet for a control type.
+
+    One that serves several types is loaded once. LoadError if it is missing, damaged, or of another U-Net.
+    """
+    loaded = functools.cache(functools.partial(load_control, model))
+    return lambda kind: loaded(model.card.controls[kind])
+
+
+def load_control(model: LatentModel, folder: Path) -> ControlNetwork:
+    """The ControlNet in a folder, for a model; LoadError as `controls_of`."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    hash = fingerprint(folder)
+    config = read_json(folder, "config.json")
+    for name, words in PAIRED.items():
+        theirs, ours = (_plain(one.get(name)) for one in (config, model.unet.config))
+        if theirs != ours:
+            raise LoadError(_another_pair(model, folder, f"its {words} {theirs}, the model's {ours}"))
+    reduces = 2 ** (len(config.get("conditioning_embedding_out_channels") or "four") - 1)
+    if reduces != model.factor:
+        why = f"it shrinks maps by {reduces}, the model its pictures by {model.factor}"
+        raise LoadError(_another_pair(model, folder, why))
+    return ControlNetwork(diffusers_network(ControlNetModel, folder, model.device, model.dtype), hash)
+
+
+def _another_pair(model: LatentModel, folder: Path, why: str) -> str:
+    return (
+        f"The ControlNet in {folder} does not fit {model.card.title}: {why}. "
+        "A ControlNet works only with models of the family that it was trained on."
+    )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
