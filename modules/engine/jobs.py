@@ -121,6 +121,20 @@ class Jobs:
             self._end(entry, CANCELLED)
             return True
 
+    def sooner(self, id: str) -> bool:
+        """Let a waiting job pass the one before it in its own owner's line; whether there was one."""
+        with self._changed:
+            entry = self._entries.get(id)
+            if entry is None or entry.state != QUEUED:
+                return False
+            line = self._waiting[entry.owner]
+            place = line.index(entry)
+            if not place:
+                return False
+            line[place - 1], line[place] = line[place], line[place - 1]
+            self._tell()
+            return True
+
     def get(self, id: str) -> Job:
         """The job as it stands; JobError if it is unknown, or over for so long that it is forgotten."""
         with self._changed:
@@ -170,7 +184,7 @@ class Jobs:
     def _line(self) -> list[_Entry]:
         """Who waits, in the order of turns: one of each owner, the longest unserved first."""
         lines, order = [list(line) for line in self._waiting.values()], list[_Entry]()
-        lines.sort(key=lambda line: (self._served.get(line[0].owner, 0), line[0].number))
+        lines.sort(key=lambda line: (self._served.get(line[0].owner, 0), min(one.number for one in line)))
         for turn in range(max(map(len, lines), default=0)):
             order += [line[turn] for line in lines if turn < len(line)]
         return order

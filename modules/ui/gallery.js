@@ -231,22 +231,31 @@ receive(props.value);
 const line = { there: typeof server !== "undefined" && Boolean(server.look_at_jobs), asking: false, again: false, stamp: "", seen: null, live: null };
 const SILENCE = 15000; // milliseconds after which an answer is not waited for any more
 
+const press = (text, label, act, run) => {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = text;
+  button.setAttribute("aria-label", label);
+  button.dataset.key = `${text} ${run}`;
+  button.addEventListener("click", () => act(run));
+  return button;
+};
 const drawQueue = (queue) => {
+  const focused = element.contains(document.activeElement) && document.activeElement.dataset.key;
   find(".queue").replaceChildren(...queue.map((job) => {
     const item = document.createElement("li"), title = document.createElement("span");
-    const place = document.createElement("span"), button = document.createElement("button");
+    const place = document.createElement("span");
     title.textContent = title.title = job.title;
     title.className = "waiting";
     title.dir = "auto";
     place.textContent = job.place;
     place.className = "place";
-    button.type = "button";
-    button.textContent = "Remove";
-    button.setAttribute("aria-label", `Remove ${job.title} from the line`);
-    button.addEventListener("click", () => stop(job.run));
-    item.append(title, place, button);
+    item.append(title, place);
+    if (!job.first) item.append(press("Sooner", `Paint ${job.title} sooner`, sooner, job.run));
+    item.append(press("Remove", `Remove ${job.title} from the line`, stop, job.run));
     return item;
   }));
+  if (focused) [...element.querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused)?.focus();
 };
 
 const take = ({ stamp, seen, over, now, queue }) => {
@@ -288,14 +297,16 @@ const look = async () => {
   }
   line.asking = false;
 };
-const stop = async (run) => {
+const order = (what, trouble) => async (run) => {
   try {
-    await server.cancel_job({ owner: window.epsilon.owner(), run });
+    await server[what]({ owner: window.epsilon.owner(), run });
   } catch {
-    say("The studio does not answer, so nothing was stopped.", "note");
+    say(`The studio does not answer, so ${trouble}.`, "note");
   }
   look();
 };
+const stop = order("cancel_job", "nothing was stopped");
+const sooner = order("move_job", "nothing was moved");
 find(".under .cancel").addEventListener("click", () => stop(state.current));
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 window.addEventListener("online", () => look());

@@ -32,11 +32,16 @@ def answers(engine: Any, jobs: Jobs) -> list[Callable[..., Any]]:
             await asyncio.sleep(LOOK)
         return await asyncio.to_thread(news, engine, jobs, owner, asked)
 
-    def cancel_job(asked: Any) -> bool:
-        owner, run = owner_name(asked.get("owner")), asked.get("run")
-        return any(job.id == run for job in jobs.of(owner)) and jobs.cancel(run)
+    def theirs(asked: Any) -> bool:
+        return any(job.id == asked.get("run") for job in jobs.of(owner_name(asked.get("owner"))))
 
-    return [look_at_jobs, cancel_job]
+    def cancel_job(asked: Any) -> bool:
+        return theirs(asked) and jobs.cancel(asked["run"])
+
+    def move_job(asked: Any) -> bool:
+        return theirs(asked) and jobs.sooner(asked["run"])
+
+    return [look_at_jobs, cancel_job, move_job]
 
 
 def news(engine: Any, jobs: Jobs, owner: str, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,12 +56,13 @@ def news(engine: Any, jobs: Jobs, owner: str, asked: Mapping[str, Any]) -> dict[
     if not epoch:  # a page that has just opened: only what can still be shown
         over = [job for job in over if job.state == DONE][-RESTORED:]
     going = [job for job in mine if job.state in (RUNNING, QUEUED)]
+    first = next((job.id for job in going if job.state == QUEUED), None)
     return {
         "stamp": stamp,
         "seen": f"{jobs.epoch}:{max([seen, *(job.ended for job in mine)])}",
         "over": [told for job in over if (told := ended(job))],
         "now": going_on(engine, going[0], asked.get("run")) if going else None,
-        "queue": [in_line(job) for job in going[1:]],
+        "queue": [in_line(job) | {"first": job.id == first} for job in going[1:]],
     }
 
 
@@ -82,7 +88,7 @@ def going_on(engine: Any, job: Job, known: Any) -> dict[str, Any]:
     return told
 
 
-def in_line(job: Job) -> dict[str, str]:
+def in_line(job: Job) -> dict[str, Any]:
     """One line of the list of those that wait."""
     scalars = job.task.scalars() if job.task else {}
     return {"run": job.id, "title": gallery.title(scalars), "place": place(job)}

@@ -572,12 +572,16 @@ def test_more_presses_wait_in_line_and_can_be_removed(visit, engine, hurry, widt
     phase(page, "running")
     assert no_sideways_scroll(page)
     page.screenshot(path=tmp_path / "queue.png")
-    page.locator(".queue button").nth(1).click()
+    page.get_by_role("button", name="Paint fourth sooner").click()
+    page.wait_for_function(
+        "document.querySelector('.queue li:nth-child(2) .waiting').textContent === 'fourth'"
+    )
+    page.get_by_role("button", name="Remove third from the line").click()
     page.wait_for_function("document.querySelectorAll('.queue li').length === 2")
     page.click(CANCEL)  # the first one; the next begins
     hurry()
     page.wait_for_function("document.querySelectorAll('.strip img').length === 2")
-    assert [task.prompt for task in engine.runs[begun:]] == ["first", "second", "fourth"]
+    assert [task.prompt for task in engine.runs[begun:]] == ["first", "second", "fourth"]  # not "third"
     page.wait_for_selector(".under .cancel", state="hidden")
     assert page.locator(".queue li").count() == 0
 

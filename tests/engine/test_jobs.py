@@ -134,6 +134,20 @@ def test_people_take_turns(bench):
     assert bench.begun == [("ann", 1), ("ben", 4), ("eve", 6), ("ann", 2), ("ben", 5), ("ann", 3)]
 
 
+def test_a_job_passes_its_owners_others_and_nobody_elses(bench):
+    ann = [bench.submit("ann", seed) for seed in (1, 2, 3)]
+    ben = bench.submit("ben", 4)
+    bench.until(lambda: bench.begun)
+    assert bench.jobs.sooner(ann[2].id)
+    assert not bench.jobs.sooner(ann[2].id)  # it is the first of its line now
+    assert not bench.jobs.sooner(ann[0].id)  # it runs
+    assert not bench.jobs.sooner("unknown")
+    assert bench.jobs.get(ben.id).position == 1
+    bench.steps.release(99)
+    bench.until(lambda: len(bench.closed) == 4)
+    assert bench.begun == [("ann", 1), ("ben", 4), ("ann", 3), ("ann", 2)]
+
+
 def test_ones_own_jobs_are_listed_alone(bench):
     mine, theirs = bench.submit("me"), bench.submit("them")
     assert [job.id for job in bench.jobs.of("me")] == [mine.id]
@@ -251,6 +265,18 @@ class Lives(RuleBasedStateMachine):
             id = list(self.known)[data.draw(st.integers(0, len(self.known) - 1))]
             before = self.bench.jobs.get(id)
             assert self.bench.jobs.cancel(id) == (before.state not in OVER)
+
+    @rule(data=st.data())
+    def move(self, data):
+        if self.known:
+            id = list(self.known)[data.draw(st.integers(0, len(self.known) - 1))]
+            jobs, before = self.bench.jobs, self.bench.jobs.get(id)
+            others = {
+                one: jobs.get(one).position for one in self.known if jobs.get(one).owner != before.owner
+            }
+            moved = jobs.sooner(id)
+            assert moved == (jobs.get(id).position < before.position)
+            assert {one: jobs.get(one).position for one in others} == others
 
     @invariant()
     def every_life_follows_the_arrows(self):

@@ -26,9 +26,10 @@ class Studio:
         self.engine, self.go = FakeEngine(pace=0), threading.Semaphore(0)
         self.engine.start()
         self.jobs = Jobs(self.work)
-        look, cancel = line.answers(self.engine, self.jobs)
+        look, cancel, sooner = line.answers(self.engine, self.jobs)
         self.look = lambda owner="me", **asked: awaited(look({"owner": owner, **asked}))
         self.cancel = lambda run, owner="me": cancel({"owner": owner, "run": run})
+        self.sooner = lambda run, owner="me": sooner({"owner": owner, "run": run})
 
     def work(self, task, owner):
         return self.paced(runs.work(self.engine, task, owner))
@@ -117,6 +118,15 @@ def test_those_that_wait_are_listed_with_their_places(studio):
     assert [one["run"] for one in studio.look()["queue"]] == [second]
 
 
+def test_only_ones_own_jobs_can_be_moved(studio):
+    first, second, third = studio.press(), studio.press(prompt="a dog"), studio.press(prompt="a cow")
+    studio.until(first, lambda entry: entry.state == "running")
+    assert not studio.sooner(third, "them")
+    assert [(one["run"], one["first"]) for one in studio.look()["queue"]] == [(second, True), (third, False)]
+    assert studio.sooner(third)
+    assert [one["run"] for one in studio.look()["queue"]] == [third, second]
+
+
 def test_only_ones_own_jobs_can_be_cancelled(studio):
     run = studio.press()
     assert not studio.cancel(run, "them")
@@ -165,6 +175,6 @@ def test_deleted_pictures_are_not_given_back(studio):
     "asked", [None, [], {"owner": 5}, {"owner": "me", "seen": {}, "run": [], "stamp": 0}]
 )
 def test_nonsense_is_answered(studio, asked):
-    look, cancel = line.answers(studio.engine, studio.jobs)
+    look, *others = line.answers(studio.engine, studio.jobs)
     assert awaited(look(asked))["now"] is None
-    assert not cancel(asked if isinstance(asked, dict) else {})
+    assert not any(act(asked if isinstance(asked, dict) else {}) for act in others)
