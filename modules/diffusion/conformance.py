@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 
 from modules.diffusion.exact import Gaussian, consistency_denoiser, denoiser
-from modules.diffusion.noise import STABLE_DIFFUSION, NoiseSchedule
+from modules.diffusion.flow import Noise
+from modules.diffusion.noise import STABLE_DIFFUSION
 from modules.diffusion.sampling import sample
 from modules.diffusion.schedule import SAMPLERS, make_scheduler, spacings_for
 
@@ -51,7 +52,7 @@ def outcome(
     sampler: str,
     spacing: str,
     steps: int,
-    noise_schedule: NoiseSchedule = STABLE_DIFFUSION,
+    noise_schedule: Noise = STABLE_DIFFUSION,
     draws: int = DRAWS,
 ) -> Outcome:
     """Walk ``draws`` samples from the true spread at the first level, and look where they end."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from modules.diffusion.flow import Noise
 from modules.diffusion.guidance import Denoiser, Prediction
-from modules.diffusion.noise import NoiseSchedule
 from modules.diffusion.parameterization import from_x0, noised, to_x0
 from modules.diffusion.sampling import Step, sample
 from modules.diffusion.schedule import Scheduler
@@ -38,7 +38,7 @@ def inpainted(
     known: torch.Tensor,
     mask: torch.Tensor,
     noise: torch.Tensor,
-    noise_schedule: NoiseSchedule,
+    noise_schedule: Noise,
 ) -> Denoiser:
     """A denoiser that repaints where ``mask`` is 1 and knows the answer where it is 0.
 

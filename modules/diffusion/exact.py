@@ -13,8 +13,9 @@ from typing import Protocol
 
 import torch
 
+from modules.diffusion.flow import Noise
 from modules.diffusion.guidance import Denoiser, Prediction
-from modules.diffusion.noise import STABLE_DIFFUSION, NoiseSchedule
+from modules.diffusion.noise import STABLE_DIFFUSION
 from modules.diffusion.parameterization import from_x0
 
 
@@ -79,7 +80,7 @@ class Mixture:
 
 
 def network(
-    world: World, noise_schedule: NoiseSchedule = STABLE_DIFFUSION
+    world: World, noise_schedule: Noise = STABLE_DIFFUSION
 ) -> Callable[[torch.Tensor, float], torch.Tensor]:
     """The best possible network for this world: (x, t) to the schedule's ``prediction_type``."""
 
@@ -90,13 +91,13 @@ def network(
     return predict
 
 
-def denoiser(world: World, noise_schedule: NoiseSchedule = STABLE_DIFFUSION) -> Denoiser:
+def denoiser(world: World, noise_schedule: Noise = STABLE_DIFFUSION) -> Denoiser:
     """The best possible network for this world, in the form that ``sampling.sample`` takes."""
     predict = network(world, noise_schedule)
     return lambda x, t: Prediction(predict(x, t))
 
 
-def consistency_denoiser(world: Gaussian, noise_schedule: NoiseSchedule = STABLE_DIFFUSION) -> Denoiser:
+def consistency_denoiser(world: Gaussian, noise_schedule: Noise = STABLE_DIFFUSION) -> Denoiser:
     """The best possible consistency-distilled network: it answers with the path's end, not a mean."""
 
     def predict(x: torch.Tensor, t: float) -> Prediction:

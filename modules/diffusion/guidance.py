@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from modules.diffusion.noise import NoiseSchedule
+from modules.diffusion.flow import Noise
 from modules.diffusion.parameterization import from_x0, to_x0
 
 Condition = TypeVar("Condition")
@@ -104,7 +104,7 @@ def classifier_guided(
     denoise: Denoiser,
     gradient: Callable[[torch.Tensor, float], torch.Tensor],
     scale: float,
-    noise_schedule: NoiseSchedule,
+    noise_schedule: Noise,
 ) -> Denoiser:
     """A denoiser pushed towards what a classifier of noisy samples likes (Dhariwal and Nichol 2021, eq. 14).
 

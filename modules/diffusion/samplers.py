@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from modules.diffusion import flow
+
 Array = np.ndarray
 FAMILY = ("default", "trailing", "karras", "exponential", "beta")
 
@@ -52,7 +54,8 @@ class Sampler:
     ``ratios``: reads sigma / alpha at every network call off the scheduler, once its timesteps are set.
     ``exploding``: the scheduler keeps x / alpha, whose variance explodes, instead of x.
     ``stochastic``: it adds fresh noise between calls. ``calls_per_step``: 2 means 2n - 1 calls for n steps.
-    ``distilled``: it expects a consistency-distilled network, not a plain denoiser.
+    ``distilled``: it expects a consistency-distilled network, not a plain denoiser. ``highest``: the largest
+    level, of a flow's s from 1 to 0, at which it can start.
     """
 
     scheduler: str
@@ -65,20 +68,21 @@ class Sampler:
     calls_per_step: int = 1
     max_steps: int = 1000
     distilled: bool = False
+    highest: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spacing:
     """One way of spreading the steps over the noise levels, as settings of a scheduler.
 
-    ``on_grid``: the scheduler's own timesteps name the levels; otherwise they are rounded, and read off
-    sigma.
+    ``respace``: the same for the levels of a flow, which no scheduler needs to know.
     """
 
     note: str
     config: Mapping[str, Any] = field(default_factory=dict)
     zero_terminal_snr: bool = False
     table: tuple[float, ...] = ()
+    respace: Callable[[Array], Array] = flow.as_it_is
 
 
 SPACINGS: dict[str, Spacing] = {
@@ -88,10 +92,18 @@ SPACINGS: dict[str, Spacing] = {
         config={"timestep_spacing": "trailing"},
     ),
     "karras": Spacing(
-        note="Even in sigma ** (1/7): dense where detail forms.", config={"use_karras_sigmas": True}
+        note="Even in sigma ** (1/7): dense where detail forms.",
+        config={"use_karras_sigmas": True},
+        respace=flow.karras,
     ),
-    "exponential": Spacing(note="Even in log sigma.", config={"use_exponential_sigmas": True}),
-    "beta": Spacing(note="Dense at both ends, by a beta distribution.", config={"use_beta_sigmas": True}),
+    "exponential": Spacing(
+        note="Even in log sigma.", config={"use_exponential_sigmas": True}, respace=flow.exponential
+    ),
+    "beta": Spacing(
+        note="Dense at both ends, by a beta distribution.",
+        config={"use_beta_sigmas": True},
+        respace=flow.beta,
+    ),
     "lu": Spacing(note="Even in log-SNR, as DPM-Solver's authors propose.", config={"use_lu_lambdas": True}),
     "ays": Spacing(
         note="Align Your Steps: levels optimised for Stable Diffusion's schedule.",
@@ -241,3 +253,34 @@ SAMPLERS: dict[str, Sampler] = {
         distilled=True,
     ),
 }
+
+FLOW_FAMILY = ("default", "karras", "exponential", "beta")
+
+FLOW_SAMPLERS: dict[str, Sampler] = {
+    "Euler": Sampler(
+        scheduler="diffusers.FlowMatchEulerDiscreteScheduler",
+        note="Straight lines between levels, which flows are trained to make nearly straight.",
+        spacings=FLOW_FAMILY,
+    ),
+    "Heun": Sampler(
+        scheduler="diffusers.FlowMatchHeunDiscreteScheduler",
+        note="Second order; two network calls a step.",
+        spacings=FLOW_FAMILY,
+        calls_per_step=2,
+    ),
+    "DPM++ 2M": Sampler(
+        scheduler="diffusers.DPMSolverMultistepScheduler",
+        note="Second order from one call a step.",
+        config={"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 2},
+        spacings=FLOW_FAMILY,
+        highest=1 - 1e-6,
+    ),
+    "UniPC": Sampler(
+        scheduler="diffusers.UniPCMultistepScheduler",
+        note="Predictor and corrector of second order for one call a step.",
+        config={"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
+        spacings=FLOW_FAMILY,
+        highest=1 - 1e-6,
+    ),
+}
+"""What walks a rectified flow, by the names that the same solvers have above."""

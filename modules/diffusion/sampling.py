@@ -60,7 +60,7 @@ def sample(
         x = walk.scheduler.scale_model_input(latents, timestep)
         said = denoise(x, t)
         x0 = to_x0(kind, said.value, x, heard_alpha, heard_sigma)
-        eps = from_x0("epsilon", x0, x, alpha, sigma)
-        latents = walk.scheduler.step(eps, timestep, latents, return_dict=False, **fresh_noise)[0]
+        heard = from_x0(walk.hears, x0, x, alpha, sigma)
+        latents = walk.scheduler.step(heard, timestep, latents, return_dict=False, **fresh_noise)[0]
         snr = (alpha / sigma) ** 2
         yield Step(index, len(walk.levels), t, alpha, sigma, snr, latents / scales[index + 1], x0, said.norm)

@@ -17,15 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from modules.diffusion.flow import FlowSchedule, Noise, unit
 from modules.diffusion.noise import BETAS, STABLE_DIFFUSION, Levels, NoiseSchedule
-from modules.diffusion.samplers import SAMPLERS, SPACINGS, Sampler, Spacing
+from modules.diffusion.samplers import FLOW_SAMPLERS, SAMPLERS, SPACINGS, Sampler, Spacing
 
 __all__ = [
     "BETAS",
+    "FLOW_SAMPLERS",
     "SAMPLERS",
     "SPACINGS",
     "STABLE_DIFFUSION",
+    "FlowSchedule",
     "Levels",
+    "Noise",
     "NoiseSchedule",
     "Sampler",
     "Scheduler",
@@ -33,6 +37,7 @@ __all__ = [
     "Walk",
     "check",
     "make_scheduler",
+    "samplers_for",
     "spacings_for",
     "training_levels",
     "visited_levels",
@@ -42,25 +47,33 @@ LEADING_REACHES = 0.1
 """Up to this many steps a training timestep the "leading" spacing starts near the noisy end of the grid."""
 
 
-def spacings_for(sampler: str) -> list[str]:
+def samplers_for(noise_schedule: Noise = STABLE_DIFFUSION) -> dict[str, Sampler]:
+    """The samplers that can walk this noise, by name."""
+    return FLOW_SAMPLERS if isinstance(noise_schedule, FlowSchedule) else SAMPLERS
+
+
+def spacings_for(sampler: str, noise_schedule: Noise = STABLE_DIFFUSION) -> list[str]:
     """The names of the spacings that this sampler can walk, the default first."""
-    check(sampler)
-    return list(SAMPLERS[sampler].spacings)
+    check(sampler, noise_schedule=noise_schedule)
+    return list(samplers_for(noise_schedule)[sampler].spacings)
 
 
 def check(
     sampler: str,
     spacing: str = "default",
     steps: int = 1,
-    noise_schedule: NoiseSchedule = STABLE_DIFFUSION,
+    noise_schedule: Noise = STABLE_DIFFUSION,
     strength: float = 1.0,
 ) -> None:
     """Raise ValueError, with a sentence to show, unless the sampler can walk the spacing in so many steps."""
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler is {sampler!r}, which is unknown; choose one of {', '.join(SAMPLERS)}.")
+    known = samplers_for(noise_schedule)
+    if sampler not in known and sampler in SAMPLERS:
+        raise ValueError(f"{sampler} cannot walk a flow model's noise; choose one of {', '.join(known)}.")
+    if sampler not in known:
+        raise ValueError(f"sampler is {sampler!r}, which is unknown; choose one of {', '.join(known)}.")
     if spacing not in SPACINGS:
         raise ValueError(f"schedule is {spacing!r}, which is unknown; choose one of {', '.join(SPACINGS)}.")
-    kind = SAMPLERS[sampler]
+    kind = known[sampler]
     if spacing not in kind.spacings:
         raise ValueError(f"{sampler} cannot walk the {spacing} schedule; it has {', '.join(kind.spacings)}.")
     most = min(kind.max_steps, len(noise_schedule))
@@ -73,7 +86,7 @@ def check(
         raise ValueError(f"The {spacing} schedule fits Stable Diffusion's noise only, not this model's.")
 
 
-def training_levels(noise_schedule: NoiseSchedule = STABLE_DIFFUSION) -> Levels:
+def training_levels(noise_schedule: Noise = STABLE_DIFFUSION) -> Levels:
     """Every level of the grid that the network was trained on, timestep 0 first."""
     return noise_schedule.levels()
 
@@ -83,7 +96,7 @@ def visited_levels(
     sampler: str,
     spacing: str,
     steps: int,
-    noise_schedule: NoiseSchedule = STABLE_DIFFUSION,
+    noise_schedule: Noise = STABLE_DIFFUSION,
     strength: float = 1.0,
 ) -> Levels:
     """The levels of every network call, first call first; ``strength`` below 1 starts late, as image-to-image
@@ -106,7 +119,8 @@ class Walk:
     ``timesteps``: what ``scheduler.step`` wants to hear at each call. ``levels``: what the network is told
     (t) and what the sample holds (alpha, sigma). ``heard``: the level that the network takes that sample to
     have; different only where the sample is noisier than all it was trained on. ``scales``: the scheduler's
-    sample over the variance-preserving one, before each call and after the last.
+    sample over the variance-preserving one, before each call and after the last. ``hears``: the kind of
+    prediction that ``scheduler.step`` takes.
     """
 
     scheduler: Any
@@ -114,6 +128,7 @@ class Walk:
     levels: Levels
     heard: Levels
     scales: np.ndarray
+    hears: str = "epsilon"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,16 +137,18 @@ class Scheduler:
 
     sampler: Sampler
     spacing: Spacing
-    noise_schedule: NoiseSchedule
+    noise_schedule: Noise
 
     def walk(self, steps: int, strength: float = 1.0) -> Walk:
         """A run of so many steps on a new diffusers scheduler, begun late where ``strength`` is below 1."""
+        if isinstance(self.noise_schedule, FlowSchedule):
+            return flow_walk(self.sampler, self.spacing, self.noise_schedule, steps, strength)
         scheduler = copy.deepcopy(prototype(self.sampler, self.spacing, self.noise_schedule))
         spread_steps(scheduler, steps)
         scheduler.set_timesteps(steps)
         if self.spacing.table:
             scheduler.sigmas = sigmas_from_table(self.spacing.table, steps, self.sampler.calls_per_step)
-        begin = self.sampler.calls_per_step * (steps - max(1, int(steps * strength + 1e-9)))
+        begin = first_call(self.sampler, steps, strength)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)  # its own search by timestep fails where two round to the same
         timesteps, ratios = list(scheduler.timesteps)[begin:], self.sampler.ratios(scheduler)[begin:]
@@ -143,11 +160,39 @@ class Scheduler:
 
 
 def make_scheduler(
-    sampler: str, spacing: str = "default", noise_schedule: NoiseSchedule = STABLE_DIFFUSION
+    sampler: str, spacing: str = "default", noise_schedule: Noise = STABLE_DIFFUSION
 ) -> Scheduler:
     """The named sampler and spacing over a noise schedule; raises ValueError where ``check`` refuses."""
     check(sampler, spacing, 1, noise_schedule)
-    return Scheduler(SAMPLERS[sampler], SPACINGS[spacing], noise_schedule)
+    return Scheduler(samplers_for(noise_schedule)[sampler], SPACINGS[spacing], noise_schedule)
+
+
+def first_call(sampler: Sampler, steps: int, strength: float) -> int:
+    """The network call at which a walk begins that takes the last share of its steps, at least one."""
+    return sampler.calls_per_step * (steps - max(1, int(steps * strength + 1e-9)))
+
+
+def flow_walk(
+    sampler: Sampler, spacing: Spacing, flow: FlowSchedule, steps: int, strength: float = 1.0
+) -> Walk:
+    """A run over a rectified flow, whose scheduler keeps the flow's own sample and hears its velocity."""
+    scheduler = copy.deepcopy(flow_prototype(sampler))
+    sigmas = np.minimum(spacing.respace(flow.sigmas(steps)), sampler.highest)
+    scheduler.lay(sigmas, sampler.calls_per_step)
+    begin = first_call(sampler, steps, strength)
+    scheduler.set_begin_index(begin)
+    s = scheduler.sigmas.double().numpy()[begin:]
+    levels = flow.levels_of(s[:-1])
+    return Walk(scheduler, list(scheduler.timesteps)[begin:], levels, levels, unit(s), "flow")
+
+
+@lru_cache(maxsize=8)
+def flow_prototype(sampler: Sampler) -> Any:
+    """The diffusers scheduler of a flow sampler, of which every run walks a copy."""
+    home, _, name = sampler.scheduler.rpartition(".")
+    original = getattr(importlib.import_module(home), name)
+    flowing = importlib.import_module("modules.diffusion.flow_solvers").Flowing
+    return type(name, (flowing, original), {})(**sampler.config)
 
 
 @lru_cache(maxsize=128)
