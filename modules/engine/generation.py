@@ -20,12 +20,12 @@ from PIL import Image
 
 import modules
 from modules.diffusion.editing import image_to_image, inpainted
-from modules.diffusion.guidance import Denoiser, guided
+from modules.diffusion.guidance import Denoiser, Network, guided
 from modules.diffusion.sampling import Step, sample
 from modules.diffusion.schedule import Scheduler, make_scheduler, visited_levels
 from modules.engine.canvas import prepare
 from modules.images import open_picture, to_pil, to_tensor
-from modules.models.latent import LatentModel
+from modules.models.latent import Conditions, LatentModel
 from modules.presets import wildcards
 from modules.tasks import LARGEST_SEED, ImageToImage, Inpaint, Task
 
@@ -55,11 +55,20 @@ class Result:
     info: dict[str, Any]
 
 
-def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
+Witness = Callable[[Network, Conditions], Network]
+
+
+def nobody(predict: Network, _: Conditions) -> Network:
+    """The network itself."""
+    return predict
+
+
+def generate(model: LatentModel, task: Task, witness: Witness = nobody) -> Iterator[Step | Result]:
     """Walk from noise to pictures, yielding a Step a network call and at last one Result.
 
-    Seed -1 draws one. Closing the iterator stops at once, undecoded. GenerationError if the latents or the
-    pictures stop being numbers; TaskError for a class that the model lacks.
+    Seed -1 draws one. `witness` may wrap the network, to see what it is asked and what it answers. Closing
+    the iterator stops at once, undecoded. GenerationError if the latents or the pictures stop being numbers;
+    TaskError for a class that the model lacks.
     """
     watch = Stopwatch()
     if task.seed < 0:
@@ -74,7 +83,7 @@ def generate(model: LatentModel, task: Task) -> Iterator[Step | Result]:
     scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
     levels = visited_levels(task.sampler, task.schedule, task.steps, model.noise_schedule)
     conditions = model.conditions(task, levels.t)
-    predict = functools.partial(model.predict, controls=conditions.controls)
+    predict = witness(functools.partial(model.predict, controls=conditions.controls), conditions)
     denoise = guided(predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
     way = WAYS.get(task.kind, _from_noise)(model, task, generators, denoise, scheduler)
     latents, visited = torch.empty(0), list[Visited]()

@@ -18,6 +18,7 @@ from modules import tasks
 from modules.conditions import emphasis
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.history import History
+from modules.engine.trajectory import Trajectories
 from modules.models.catalog import CatalogueError, ModelCard, card_for_folder, read_catalogue
 from modules.presets import wildcards
 from modules.settings import Settings
@@ -55,6 +56,7 @@ class Engine:
         self.catalog = dict(read_catalogue() if catalog is None else catalog)
         self.default_model = self._add_default_model(settings.model)
         self.history = History(settings.output_dir, shared=settings.public or settings.where != "local")
+        self.trajectories = Trajectories()
         self._painting = threading.Lock()
         self._loading = threading.Lock()
         self._model: LatentModel | None = None
@@ -244,10 +246,8 @@ class Engine:
         return [self.history.add(picture, result.info, i, owner) for i, picture in enumerate(result.images)]
 
     def _painted(self, task: Task) -> Iterator[Step | Result]:
-        from modules.engine.generation import generate
-
         with self._painting:
-            yield from generate(self._model_for(task.model), task)
+            yield from self.trajectories.recorded(self._model_for(task.model), task)
 
     def _model_for(self, name: str) -> LatentModel:
         """The model of that name, loaded if it is not the one in memory, which it then replaces."""

@@ -133,7 +133,7 @@ def test_one_job_paints_at_a_time(engine, monkeypatch):
 
     active, most, begin = [], [], threading.Barrier(3)
 
-    def watched(model, task):
+    def watched(model, task, witness):
         active.append(task)
         most.append(len(active))
         for _ in range(4):
