@@ -21,6 +21,7 @@ from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from PIL import Image
 
 from modules.training.checkpoint import resume_run, save_run, update_average
+from modules.training.precision import precision
 
 CONFIG = {
     "in_channels": 3,
@@ -163,7 +164,7 @@ def train(data: Path, run: Path, steps: int, batch_size: int, size: int, peak: f
         pictures.rng = np.random.default_rng((seed, step))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         batch = pictures.batch(batch_size).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision():
             loss = training_loss(network, batch, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modules.diffusion.schedule import STABLE_DIFFUSION
 from modules.training.checkpoint import resume_run, save_run, update_average
+from modules.training.precision import precision
 from modules.training.text import TOKENS
 from modules.training.toyland.emoji import CLASSES
 
@@ -138,7 +139,7 @@ def train_on_epsilon(
     noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
     # At 33 tokens the plain attention is twice as fast to differentiate on a CPU as the fused one.
     with sdpa_kernel(SDPBackend.MATH):
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision():
             predicted = predict(noisy, timesteps)
         errors = (predicted.float() - noise).pow(2).mean((1, 2, 3))
         (errors * min_snr_weight(alphas_cumprod[timesteps])).mean().backward()

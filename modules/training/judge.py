@@ -11,6 +11,7 @@ from torch import nn
 
 from modules.training.checkpoint import load_state, save_state
 from modules.training.denoiser import Chunks
+from modules.training.precision import precision
 from modules.training.toyland.emoji import CLASSES
 
 
@@ -64,7 +65,7 @@ def train(run: Path, steps: int, batch_size: int, seed: int = 0) -> None:
         # Noise and small shifts, so that the judge looks at shapes and not at the texture of the encoder.
         batch = x[rows] + 0.3 * torch.rand(batch_size, 1, 1, 1) * torch.randn(batch_size, *x.shape[1:])
         batch = batch.roll((int(torch.randint(-2, 3, ())), int(torch.randint(-2, 3, ()))), (2, 3))
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision():
             scores = judge(batch.to(memory_format=torch.channels_last))
         loss = nn.functional.cross_entropy(scores.float(), y[rows], label_smoothing=0.05)
         optimizer.zero_grad()

@@ -16,6 +16,7 @@ from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 from modules.training.autoencoder import CONFIG
 from modules.training.checkpoint import load_state
+from modules.training.precision import precision
 from modules.training.text import TextStates
 from modules.training.toyland.captions import describe
 from modules.training.toyland.compose import Toyland
@@ -47,7 +48,7 @@ def encode(network: AutoencoderDC, factor: float, pictures: np.ndarray) -> torch
     out = []
     for batch in torch.from_numpy(pictures).split(16):
         batch = (batch.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision():
             out.append(network.encode(batch).latent.float() * factor)
     return torch.cat(out)
 

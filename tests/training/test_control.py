@@ -10,6 +10,7 @@ from PIL import Image
 
 from modules.conditions.control import recognise
 from modules.models.catalog import card_for_folder
+from modules.models.files import read_weights
 from modules.models.loading import load
 from modules.training import control
 from modules.training.checkpoint import load_state
@@ -38,8 +39,9 @@ def base(tiny_folder, tmp_path):
     return shutil.copytree(tiny_folder, tmp_path / "base")
 
 
-def train(base, data, folder, kind="pose", steps=6):
-    control.train(base, data, folder, kind, steps, batch_size=2, peak=1e-2, decay=0.25)
+def train(base, data, folder, kinds=("pose",), steps=6, unlock=False):
+    plan = control.Plan(kinds=kinds, steps=steps, batch_size=2, peak=1e-2, decay=0.25, unlock=unlock)
+    control.train(base, data, folder, plan)
 
 
 def test_scenes_are_rendered_with_their_keypoints(tmp_path, monkeypatch):
@@ -52,7 +54,7 @@ def test_scenes_are_rendered_with_their_keypoints(tmp_path, monkeypatch):
     np.testing.assert_allclose(keypoints[0], expected)
 
 
-@pytest.mark.parametrize("kind", ["pose", "depth"])
+@pytest.mark.parametrize("kind", control.MAPS)
 def test_maps_are_those_that_the_app_recognises(kind, data):
     rows, maps = control.maps_of(data, kind)
     keypoints = np.load(data / "keypoints.npy")
@@ -61,6 +63,7 @@ def test_maps_are_those_that_the_app_recognises(kind, data):
     assert maps.shape == (len(rows), 64, 64, 3)
     large = [Image.fromarray(one).resize((256, 256)) for one in maps]
     assert {recognise(picture) for picture in large} == {kind}
+    assert len(control.maps_of(data, kind, most=2)[0]) == 2
 
 
 def test_hidden_joints_are_drawn_for_half_of_the_pictures_and_outside_ones_never():
@@ -77,30 +80,66 @@ def test_hidden_joints_are_drawn_for_half_of_the_pictures_and_outside_ones_never
     )
 
 
-def test_it_starts_as_no_control_and_learns_only_itself(base):
+@pytest.mark.parametrize("unlock", [False, True])
+def test_it_starts_as_no_control_and_the_encoder_never_learns(base, unlock):
     model = load(card_for_folder(base), "cpu")
-    network = control.encoder_copy(model)
+    network = control.Led(model, unlock)
     told = (torch.randn(2, 8, 4, 4), torch.tensor([10, 900]), torch.randn(2, 33, 32))
-    said = control.predicted(model, network, *told, torch.rand(2, 3, 64, 64))
+    heard = network.first_layers(torch.rand(2, 3, 64, 64))
+    said = network(*told, heard)
     assert torch.equal(said, model.unet(*told, return_dict=False)[0])
     said.square().mean().backward()
-    zero = network.controlnet_mid_block.weight
-    assert zero.grad.abs().max() > 0
-    assert not any(parameter.requires_grad for parameter in model.unet.parameters())
-    torch.testing.assert_close(network.down_blocks.state_dict(), model.unet.down_blocks.state_dict())
+    assert network.control.controlnet_mid_block.weight.grad.abs().max() > 0
+    learns = {name for name, weight in network.unet.named_parameters() if weight.grad is not None}
+    assert bool(learns) == unlock
+    assert not any(name.startswith(("down_blocks", "conv_in", "time_embedding")) for name in learns)
+    torch.testing.assert_close(network.control.down_blocks.state_dict(), model.unet.down_blocks.state_dict())
 
 
-def test_captions_are_dropped_for_three_in_ten():
-    cached = {
-        "latents": np.zeros((4, 1, 1, 1), np.float16),
-        "text": np.ones((4, 3, 1, 1), np.float16),
-        "maps": np.full((4, 2, 2, 3), 255, np.uint8),
-        "empty": np.zeros((1, 1, 1), np.float32),
-    }
-    _, text, maps = control.batch(cached, 20_000, np.random.default_rng(0))
+def test_what_is_heard_once_is_what_the_whole_controlnet_hears(base):
+    """The first layers are left out of the steps: the network as it is exported must say the same."""
+    network = control.Led(load(card_for_folder(base), "cpu"), unlock=False)
+    control.waken(network.ear, maps := torch.rand(4, 3, 64, 64))
+    for zero in (network.ear.conv_out, *network.control.controlnet_down_blocks):
+        torch.nn.init.normal_(zero.weight)
+    told = (torch.randn(4, 8, 4, 4), torch.tensor([10, 900, 5, 70]), torch.randn(4, 33, 32))
+    in_steps = network(*told, network.first_layers(maps))
+    down, middle = network.controlnet()(*told, maps, return_dict=False)
+    more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+    assert torch.equal(in_steps, network.unet(*told, **more, return_dict=False)[0])
+
+
+def test_a_wakened_encoder_hands_maps_on_at_unit_variance(base, data):
+    network = control.encoder_copy(load(card_for_folder(base), "cpu"))
+    embedding = network.controlnet_cond_embedding
+    maps = control.as_input(control.maps_of(data, "pose")[1])
+
+    def spread():
+        """How much the last layer's answer differs from place to place."""
+        seen = maps
+        for layer in (embedding.conv_in, *embedding.blocks):
+            seen = torch.nn.functional.silu(layer(seen))
+        return seen.std((2, 3)).mean().item()
+
+    asleep = spread()
+    control.waken(embedding, maps)
+    assert asleep < 0.01
+    assert spread() > 0.3
+    assert embedding.conv_out.weight.abs().max() == 0
+
+
+def test_captions_are_dropped_for_three_in_ten_and_every_kind_has_its_share():
+    heard = {kind: (np.arange(4), np.full((4, 1, 1, 1), i)) for i, kind in enumerate(control.SHARES)}
+    cached = control.Cached(
+        latents=np.zeros((4, 1, 1, 1), np.float16),
+        text=np.ones((4, 3, 1, 1), np.float16),
+        empty=np.zeros((1, 1, 1), np.float32),
+        heard=heard,
+    )
+    _, text, heard = control.batch(cached, 20_000, np.random.default_rng(0))
     assert text.mean().item() == pytest.approx(0.7, abs=0.02)
-    assert maps.shape == (20_000, 3, 2, 2)
-    assert maps.min() == maps.max() == 1
+    for i, share in enumerate(control.SHARES.values()):
+        assert (heard == i).float().mean().item() == pytest.approx(share, abs=0.02)
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(base, data, tmp_path, monkeypatch):
@@ -132,29 +171,46 @@ def test_what_is_cached_is_made_anew_for_another_base(base, data, tmp_path):
     model = load(card_for_folder(base), "cpu")
     folder = tmp_path / "run"
     folder.mkdir()
-    first = control.cache(data, folder, "depth", model)
+    first = control.cache(data, folder, model)
     made = (folder / "latents.npy").stat().st_mtime_ns
-    control.cache(data, folder, "depth", model)
+    control.cache(data, folder, model)
     assert (folder / "latents.npy").stat().st_mtime_ns == made
     picture = torch.from_numpy(np.load(data / "rgb.npy")[2:3]).permute(0, 3, 1, 2) / 127.5 - 1
-    np.testing.assert_allclose(first["latents"][2], model.encode(picture)[0], atol=2e-3)
+    np.testing.assert_allclose(first.latents[2], model.encode(picture)[0], atol=2e-3)
     (folder / "cache.json").write_text("{}")
-    control.cache(data, folder, "depth", model)
+    control.cache(data, folder, model)
     assert (folder / "latents.npy").stat().st_mtime_ns > made
 
 
 def test_what_is_exported_is_loaded_as_it_was_trained(base, data, tmp_path):
     before = load(card_for_folder(base), "cpu").hash
     train(base, data, tmp_path / "run", steps=2)
-    out = control.export(base, tmp_path / "run", "pose", {"hours": 0.1})
+    out = control.export(base, tmp_path / "run", base, ["pose"], {"hours": 0.1})
     assert out == base / "controlnet" / "pose"
     assert all(path.stat().st_size < 10_000_000 for path in out.iterdir())
     model = load(card_for_folder(base), "cpu")
     assert model.hash == before
     assert "controlnet" in model.card.tasks
     average = load_state(tmp_path / "run" / "control.pt")["average"]
-    for name, value in model.control("pose").network.state_dict().items():
-        assert torch.equal(value, average[name].half().float()), name
+    network = model.control("pose").network
+    network.controlnet_cond_embedding, ear = torch.nn.Identity(), network.controlnet_cond_embedding
+    for prefix, part in (("control.", network), ("ear.", ear)):
+        for name, value in part.state_dict().items():
+            assert torch.equal(value, average[prefix + name].half().float()), name
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["training"]["steps"] == 2
     assert manifest["training"]["hours"] == 0.1
+
+
+def test_an_unlocked_decoder_is_exported_beside_its_controlnet(base, data, tmp_path):
+    train(base, data, tmp_path / "run", kinds=("pose", "depth"), steps=2, unlock=True)
+    out = control.export(base, tmp_path / "run", tmp_path / "figures", ["pose", "depth"], {})
+    assert out == tmp_path / "figures" / "controlnet" / "pose-depth"
+    average = load_state(tmp_path / "run" / "control.pt")["average"]
+    shipped, ours = read_weights(tmp_path / "figures" / "unet"), read_weights(base / "unet")
+    for name, value in shipped.items():
+        assert torch.equal(value, average[f"unet.{name}"].half()), name
+    changed = {
+        name.partition(".")[0] for name, value in shipped.items() if not torch.equal(value, ours[name].half())
+    }
+    assert changed == {"mid_block", "up_blocks", "conv_norm_out", "conv_out"}
