@@ -63,7 +63,7 @@ def sight() -> Sight:
 
 
 def seen(network: Sight, pictures: list[Image.Image]) -> np.ndarray:
-    """What a network makes of pictures of any size: heat from 0 to 1 and nearness, (N, 19, 32, 32) float32."""
+    """What a network makes of pictures of any size: (N, 19, 32, 32), heat from 0 to 1 and nearness."""
     small = [np.asarray(one.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)) for one in pictures]
     with torch.no_grad():
         answer = network(torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255)

@@ -2,7 +2,7 @@
 
     python -m modules.training.sight --steps 2500
 
-It judges whether a ControlNet is obeyed, and reads depth maps out of pictures in the app (modules/conditions).
+It judges whether a ControlNet is obeyed, and reads depth maps out of pictures in the app.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Scenes:
         self.keypoints = np.load(data / "keypoints.npy") / (size, size, 1)
 
     def batch(self, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """n pictures (n, 3, 128, 128) from 0 to 1, turned in colour and mirrored, and targets (n, 19, 32, 32).
+        """n pictures (n, 3, 128, 128) from 0 to 1, recoloured and mirrored, and targets (n, 19, 32, 32).
 
         Hidden joints are asked for too: where they must be can be told from the rest.
         """
