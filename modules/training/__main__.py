@@ -7,7 +7,9 @@
     python -m modules.training.latents      draw, caption, encode             2 min a chunk
     python -m modules.training.denoiser     the U-Net and the class tokens    1.4 s a step
     python -m modules.training.export       write assets/pocket
-    python -m modules.training.control      ControlNets on that, then export  by kind: pose, depth
+    python -m modules.training.control      a ControlNet, then export         0.3 s a sample, one core
+    python -m modules.training.sight        reads depth and joints            1 h, one core
+    python -m modules.training.obedience    scores of the ControlNet
     python -m modules.training.judge        names things, for the scores      5 min
     python -m modules.training.evaluate     scores and contact sheets
     python -m modules.training.studies      guidance, negative prompts, masks
