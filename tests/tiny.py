@@ -137,38 +137,92 @@ def write_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({"files": entries}))
 
 
-def write_tiny_stable_diffusion(folder: Path, prediction_type: str = "epsilon") -> Path:
-    """Write a Stable Diffusion pipeline with random weights, as diffusers saves one."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+def write_tiny_stable_diffusion(folder: Path, prediction_type: str = "epsilon", **unet: Any) -> Path:
+    """Write a Stable Diffusion pipeline with random weights, as diffusers saves one.
+
+    `unet` changes the U-Net's configuration.
+    """
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = StableDiffusionPipeline(
+            _autoencoder(), _clip(CLIPTextModel), _clip_tokenizer(), _unet(**unet),
+            _scheduler(prediction_type), None, None, requires_safety_checker=False,  # type: ignore
+        )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def write_tiny_sdxl(folder: Path, prediction_type: str = "epsilon", **unet: Any) -> Path:
+    """Write an SDXL pipeline with random weights, as diffusers saves one."""
+    from diffusers import StableDiffusionXLPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        pipeline = StableDiffusionXLPipeline(
+            _autoencoder(scaling_factor=0.13025, force_upcast=False), _clip(CLIPTextModel),
+            _clip(CLIPTextModelWithProjection, hidden_act="gelu"), _clip_tokenizer(),
+            _clip_tokenizer("a</w>"), _unet(**TWO_TEXTS, **unet),
+            _scheduler(prediction_type), add_watermarker=False,
+        )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+TWO_TEXTS = {
+    "cross_attention_dim": 2 * WIDTH, "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + WIDTH, "use_linear_projection": True,
+}  # fmt: skip
+
+
+def _unet(**changes: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    config = {
+        "sample_size": 16, "layers_per_block": 1, "block_out_channels": (16, 32),
+        "cross_attention_dim": WIDTH, "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "attention_head_dim": 2,
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "norm_num_groups": 8, "out_channels": 4,
+    }  # fmt: skip
+    return UNet2DConditionModel(**{**config, **changes})
+
+
+def _autoencoder(**changes: Any) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 16), norm_num_groups=4, latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, **changes,
+    )  # fmt: skip
+
+
+def _clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
+    from transformers import CLIPTokenizer
 
     letters = list("abcdefghijklmnopqrstuvwxyz,.")
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer({piece: i for i, piece in enumerate(pieces)}, [], model_max_length=77)
-    begin, end = len(pieces) - 2, len(pieces) - 1
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(pieces), hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=2,
-                num_attention_heads=2, bos_token_id=begin, eos_token_id=end, pad_token_id=end,
-            )
-        )  # fmt: skip
-        unet = UNet2DConditionModel(
-            sample_size=16, layers_per_block=1, block_out_channels=(16, 32), cross_attention_dim=WIDTH,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=2, norm_num_groups=8,
-        )  # fmt: skip
-        autoencoder = AutoencoderKL(
-            block_out_channels=(8, 8, 8, 16), norm_num_groups=4, latent_channels=4,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        )  # fmt: skip
-    scheduler = DDIMScheduler(
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    return CLIPTokenizer(vocabulary, [], model_max_length=77, pad_token=pad)
+
+
+def _clip(kind: Any, **changes: Any) -> Any:
+    from transformers import CLIPTextConfig
+
+    config = {
+        "vocab_size": 58, "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "projection_dim": WIDTH, "bos_token_id": 56, "eos_token_id": 57,
+        "pad_token_id": 57,
+    }  # fmt: skip
+    return kind(CLIPTextConfig(**{**config, **changes}))
+
+
+def _scheduler(prediction_type: str) -> Any:
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1,
         set_alpha_to_one=False, prediction_type=prediction_type,
     )  # fmt: skip
-    pipeline = StableDiffusionPipeline(
-        autoencoder, text_encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False  # type: ignore
-    )  # fmt: skip
-    pipeline.save_pretrained(folder)
-    return folder

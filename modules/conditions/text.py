@@ -15,10 +15,14 @@ from modules.conditions.windows import BERT_TOKENS, CLIP_TOKENS, Token, padded, 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The token states of one prompt, (1, windows * tokens, width), and the words that did not fit."""
+    """The token states of one prompt, (1, windows * tokens, width), and the words that did not fit.
+
+    `pooled`: what its first window says as a whole, (1, width), where the encoder tells.
+    """
 
     states: torch.Tensor
     words_cut: int = 0
+    pooled: torch.Tensor | None = None
 
 
 class TextEncoder(Protocol):
@@ -83,10 +87,39 @@ class ClipText:
         rows = [[self.begin, *(token.id for token in window), self.end] for window in windows]
         ids = torch.tensor([row + [self.pad] * (self.length - len(row)) for row in rows])
         positions = torch.arange(self.length, device=self.network.device)[None]
-        states = self.network(ids.to(self.network.device), position_ids=positions).last_hidden_state
+        states, pooled = self._read(ids.to(self.network.device), positions)
         if any(weight != 1 for row in weights for weight in row):
             states = mean_kept(states, torch.tensor(weights))
-        return _joined(states, found)
+        return _joined(states, found, pooled)
+
+    @property
+    def width(self) -> int:
+        """Numbers a token."""
+        return self.network.config.hidden_size
+
+    def _read(self, ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.network(ids, position_ids=positions).last_hidden_state, None
+
+
+class PenultimateClip(ClipText):
+    """Prompts as SDXL takes them: the states before the last layer, and the projected pool where there is."""
+
+    def _read(self, ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        answer = self.network(ids, position_ids=positions, output_hidden_states=True)
+        return answer.hidden_states[-2], getattr(answer, "text_embeds", None)
+
+
+class TwoClips:
+    """Prompts through SDXL's two encoders: the states side by side, and the second one's pool."""
+
+    def __init__(self, first: PenultimateClip, second: PenultimateClip):
+        self.first, self.second = first, second
+
+    def __call__(self, prompts: Sequence[str]) -> list[Encoded]:
+        return [
+            Encoded(torch.cat([one.states, other.states], dim=-1), one.words_cut, other.pooled)
+            for one, other in zip(self.first(prompts), self.second(prompts), strict=True)
+        ]
 
 
 def from_nothing(states: torch.Tensor, empty: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -124,10 +157,15 @@ def _rows(
     return rows, weights
 
 
-def _joined(states: torch.Tensor, found: Sequence[tuple[list[list[Token]], str]]) -> list[Encoded]:
-    joined = states.reshape(len(found), -1, states.shape[-1])
+def _joined(
+    states: torch.Tensor,
+    found: Sequence[tuple[list[list[Token]], str]],
+    pooled: torch.Tensor | None = None,
+) -> list[Encoded]:
+    joined, count = states.reshape(len(found), -1, states.shape[-1]), len(states) // len(found)
+    pools = [None] * len(found) if pooled is None else [*pooled[::count].split(1)]
     return [
-        Encoded(joined[i : i + 1], max(1, len(left.split())) if left else 0)
+        Encoded(joined[i : i + 1], max(1, len(left.split())) if left else 0, pools[i])
         for i, (_, left) in enumerate(found)
     ]
 

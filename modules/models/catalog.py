@@ -57,7 +57,7 @@ class ModelCard:
     def part(self, name: str) -> Path:
         """The folder of one component, such as "vae": its own, or the one that it shares."""
         own = self.folder / name
-        return own if self.shares is None or own.is_dir() else self.shares / name
+        return own if self.shares is None or own.exists() else self.shares / name
 
     def classes(self) -> list[str]:
         """The names of the classes it knows, in the order of its class embedding; empty if it knows none."""

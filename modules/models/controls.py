@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from modules.models.files import LoadError, fingerprint, read_json
-from modules.models.latent import ControlNetwork, LatentModel
+from modules.models.latent import LatentModel
+from modules.models.maps import ControlNetwork
 from modules.models.networks import diffusers_network
 
 # What a ControlNet's configuration and its U-Net's must agree in, and how it is called in a sentence.

@@ -2,85 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from modules.conditions.control import map_of
-from modules.conditions.text import Encoded, TextEncoder
+from modules.conditions.text import TextEncoder
 from modules.diffusion.noise import NoiseSchedule
 from modules.images import to_tensor
 from modules.models.catalog import ModelCard
-from modules.tasks import ClassConditional, Controlled, Task, TaskError, not_one_of
+from modules.models.conditioning import (
+    ClassTokens,
+    Condition,
+    Conditions,
+    Scene,
+    Telling,
+    by_words,
+    class_of,
+    guidance_embedding,
+    stacked,
+    with_class,
+    without_words,
+)
+from modules.models.maps import Control, ControlNetwork, added, holding, no_control
+from modules.tasks import ClassConditional, Controlled, Task
 
 PREVIEW_PIXELS = 256
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What one network call is told beside the noise level: token states, (1, length, width)."""
-
-    states: torch.Tensor
-
-
-@dataclass(frozen=True)
-class ControlNetwork:
-    """A ControlNet in memory, and the hash that names its weights."""
-
-    network: Any
-    hash: str
-
-
-@dataclass(frozen=True, eq=False)
-class Control:
-    """One map over the picture: who reads it, its pixels (1, 3, H, W) from 0 to 1, its weight, its time.
-
-    It holds from timestep `first` down to `last`, both included.
-    """
-
-    network: Any
-    picture: torch.Tensor
-    scale: float = 1.0
-    first: float = float("inf")
-    last: float = float("-inf")
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """A task as guidance takes it: a base, conditions with their weights, and the words that were cut.
-
-    `controls` hold for base and conditions alike: guidance drops the words and keeps the maps. `record` goes
-    into the picture's info.
-    """
-
-    base: Condition
-    weighted: tuple[tuple[Condition, float], ...]
-    words_cut: int = 0
-    controls: tuple[Control, ...] = ()
-    record: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassTokens:
-    """The learned token of each class, (classes + 1, width); the last row stands for no class."""
-
-    names: tuple[str, ...]
-    weight: torch.Tensor
-
-    def __call__(self, name: str | None) -> torch.Tensor:
-        """The token of a class, or of none, as (1, 1, width); TaskError if there is no such class."""
-        if name is not None and name not in self.names:
-            raise TaskError("class_name", not_one_of("class_name", name, self.names))
-        row = len(self.names) if name is None else self.names.index(name)
-        return self.weight[row][None, None]
-
-
-def no_control(kind: str) -> ControlNetwork:
-    """What a model without ControlNets answers; TaskError."""
-    raise TaskError("control_type", f"This model has no {kind} ControlNet.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +39,9 @@ class LatentModel:
 
     Latents are (B, channels, height / factor, width / factor) in float32, of about unit variance; pictures
     are (B, 3, height, width) in float32 from -1 to 1. `hash` names the weights, `dtype` is the network's;
-    `control` gives the ControlNet of a type, which is loaded when it is first asked for.
+    `control` gives the ControlNet of a type, which is loaded when it is first asked for. `tell` makes this
+    family's conditions of words; `zeroes_empty`: an empty negative prompt is zeros, not an encoded nothing;
+    `hears_guidance`: the network was distilled with guidance and is told its weight instead of two prompts.
     """
 
     card: ModelCard
@@ -103,10 +55,13 @@ class LatentModel:
     device: torch.device
     dtype: torch.dtype
     control: Callable[[str], ControlNetwork] = no_control
+    tell: Telling = by_words
+    zeroes_empty: bool = False
+    hears_guidance: bool = False
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """The shape of one picture's latents."""
-        return (self.unet.config.in_channels, height // self.factor, width // self.factor)
+        return (self.unet.config.out_channels, height // self.factor, width // self.factor)
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -131,24 +86,34 @@ class LatentModel:
         return self.decode(latents)
 
     @torch.no_grad()
-    def conditions(self, task: Task, timesteps: Sequence[float] = ()) -> Conditions:
+    def conditions(
+        self, task: Task, timesteps: Sequence[float] = (), scene: Scene | None = None
+    ) -> Conditions:
         """Base and weighted conditions of a task; every text has the same number of tokens.
 
         The base is the negative prompt with no class. The prompt is one condition, dropped when there are no
-        words at all; the class, with no words, is another. TaskError for a class that the model lacks, and
-        for a control picture that is no map. `timesteps` are those to be visited, in order, of which a map
-        holds during a share.
+        words at all; the class, with no words, is another, where the model knows classes. TaskError for a
+        class that the model lacks, and for a control picture that is no map. `timesteps` are those to be
+        visited, in order, of which a map holds during a share; `scene` is where the picture is painted, by
+        itself the task's own width and height.
         """
-        class_name = task.class_name if isinstance(task, ClassConditional) else None
-        prompt, negative, empty = self.text([task.prompt.strip(), task.negative_prompt.strip(), ""])
+        scene, name = scene or Scene(task.width, task.height), class_of(task)
+        words = [task.prompt.strip(), task.negative_prompt.strip(), ""]
+        encoded = self.text(words)
+        prompt, negative, _ = (with_class(self.tell(text, scene), self.classes, None) for text in encoded)
+        if self.zeroes_empty and not words[1]:
+            negative = without_words(negative)
         weighted = []
-        if task.prompt.strip() or (task.negative_prompt.strip() and class_name is None):
-            weighted.append((self._condition(prompt), task.guidance_scale))
-        if isinstance(task, ClassConditional):
-            weighted.append((self._condition(empty, class_name), task.class_scale))
+        if words[0] or (words[1] and name is None):
+            weighted.append((prompt, task.guidance_scale))
+        if isinstance(task, ClassConditional) and self.classes is not None:
+            weighted.append((with_class(self.tell(encoded[2], scene), self.classes, name), task.class_scale))
+        if self.hears_guidance:
+            told = guidance_embedding(task.guidance_scale, self.unet.config.time_cond_proj_dim)
+            weighted = [(replace(prompt, guidance=told), 1.0)]
         controls, record = self._controls(task, timesteps) if isinstance(task, Controlled) else ((), {})
-        words_cut = prompt.words_cut + negative.words_cut
-        return Conditions(self._condition(negative), tuple(weighted), words_cut, controls, record)
+        words_cut = sum(text.words_cut for text in encoded)
+        return Conditions(negative, tuple(weighted), words_cut, controls, record)
 
     @torch.no_grad()
     def predict(
@@ -160,18 +125,30 @@ class LatentModel:
     ) -> torch.Tensor:
         """The network's answer at timestep `t` to latents (k * B, ...), copy i under condition i of k.
 
-        Every copy keeps to all the maps of `controls` that hold at `t`.
+        Every copy keeps to all the maps of `controls` that hold at `t`. They read the sample alone, without
+        the latents that lie beside it.
         """
-        each = x.shape[0] // len(conditions)
-        states = torch.cat([condition.states.expand(each, -1, -1) for condition in conditions])
-        timestep = torch.tensor(t, device=self.device)
-        told = (x.to(self.device, self.dtype), timestep, states.to(self.dtype))
-        down, middle = _added(told, [control for control in controls if control.last <= t <= control.first])
+        place = {"device": self.device, "dtype": self.dtype}
+        each, sample = x.shape[0] // len(conditions), x.to(**place)
+        names = conditions[0].added
+        told: dict[str, Any] = {
+            "encoder_hidden_states": stacked([one.states.to(**place) for one in conditions], each)
+        }
+        if names:
+            told["added_cond_kwargs"] = {
+                name: stacked([one.added[name].to(**place) for one in conditions], each) for name in names
+            }
+        down, middle = added(controls, t, sample, told)
+        beside = stacked([one.beside for one in conditions], each)
+        guidance = stacked([one.guidance for one in conditions], each)
         answer = self.unet(
-            *told,
+            sample if beside is None else torch.cat([sample, beside.to(**place)], dim=1),
+            torch.tensor(t, device=self.device),
+            timestep_cond=None if guidance is None else guidance.to(**place),
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
             return_dict=False,
+            **told,
         )[0]
         return answer.to(x.device, x.dtype)
 
@@ -188,28 +165,3 @@ class LatentModel:
         pixels = ((to_tensor(made.picture) + 1) / 2).to(self.device, self.dtype)
         control = Control(found.network, pixels, task.control_scale, max(held), min(held))
         return (control,), record | {"control_hash": found.hash}
-
-    def _condition(self, text: Encoded, class_name: str | None = None) -> Condition:
-        if self.classes is None:
-            return Condition(text.states)
-        return Condition(torch.cat([text.states, self.classes(class_name).to(text.states)], dim=1))
-
-
-def holding(timesteps: Sequence[float], start: float, end: float) -> list[float]:
-    """Those timesteps at which a map holds from share `start` to share `end` of the steps.
-
-    As in diffusers: step i of n is among them if it begins at or after `start` and is over by `end`.
-    """
-    count = len(timesteps)
-    return [float(t) for i, t in enumerate(timesteps) if i / count >= start and (i + 1) / count <= end]
-
-
-def _added(told: tuple[torch.Tensor, ...], controls: Sequence[Control]) -> tuple[Any, Any]:
-    """What all maps together add to the U-Net's skips and to its middle; None and None without maps."""
-    down, middle = None, None
-    for control in controls:
-        maps = control.picture.expand(len(told[0]), -1, -1, -1)
-        skips, centre = control.network(*told, maps, conditioning_scale=control.scale, return_dict=False)
-        down = skips if down is None else [one + other for one, other in zip(down, skips, strict=True)]
-        middle = centre if middle is None else middle + centre
-    return down, middle

@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 from modules.conditions.text import BertText
 from modules.diffusion.noise import NoiseSchedule
 from modules.models.catalog import ModelCard
+from modules.models.conditioning import ClassTokens
 from modules.models.files import LoadError, read_json, read_weights
-from modules.models.latent import ClassTokens, LatentModel
+from modules.models.latent import LatentModel
 from modules.models.networks import autoencoder_dtype, diffusers_network, filled, without
 
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion folders, as diffusers saves them, are loaded here."""
+"""Stable Diffusion 1, 2 and XL, and their relatives with more input channels, are loaded here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from modules.conditions.text import ClipText
+from modules.conditions.text import ClipText, PenultimateClip, TwoClips
 from modules.diffusion.noise import NoiseSchedule
 from modules.models.catalog import ModelCard
-from modules.models.files import read_json, read_weights
+from modules.models.conditioning import by_words, by_words_and_size
+from modules.models.files import LoadError, read_json, read_weights
 from modules.models.latent import LatentModel
 from modules.models.networks import autoencoder_dtype, diffusers_network, filled
+
+ZEROES = "force_zeros_for_empty_prompt"
 
 
 def load_stable_diffusion(
@@ -20,38 +23,70 @@ def load_stable_diffusion(
 ) -> LatentModel:
     """A model of Stable Diffusion's layout; LoadError, in words, if a component is missing or damaged."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from transformers.models.clip.configuration_clip import CLIPTextConfig
-    from transformers.models.clip.modeling_clip import CLIPTextModel
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-    folder = card.part("text_encoder")
-    config = CLIPTextConfig.from_dict(read_json(folder, "config.json"))
-    clip = filled(
-        lambda: CLIPTextModel(config),
-        _clip_names(read_weights(folder), CLIPTextModel, config),
-        folder, device, dtype,
-    )  # fmt: skip
-    words: Any = CLIPTokenizer.from_pretrained(card.part("tokenizer"), local_files_only=True)
+    unet = diffusers_network(UNet2DConditionModel, card.part("unet"), device, dtype)
     autoencoder = diffusers_network(AutoencoderKL, card.part("vae"), device, autoencoder_dtype(dtype))
+    large = unet.config.addition_embed_type == "text_time"
+    encoders = _encoders(card, large, device, dtype)
+    given, wanted = sum(one.width for one in encoders), unet.config.cross_attention_dim
+    if given != wanted:
+        raise LoadError(f"The U-Net of {card.title} reads {wanted} numbers a token; its text has {given}.")
     return LatentModel(
         card=card,
-        unet=diffusers_network(UNet2DConditionModel, card.part("unet"), device, dtype),
+        unet=unet,
         autoencoder=autoencoder,
-        text=ClipText(
-            clip, words.backend_tokenizer, words.bos_token_id, words.eos_token_id, words.pad_token_id,
-            config.max_position_embeddings,
-        ),
+        text=TwoClips(*encoders) if large else encoders[0],
         classes=None,
         noise_schedule=NoiseSchedule.from_config(card.scheduler_config()),
         factor=2 ** (len(autoencoder.config.block_out_channels) - 1),
         hash=hash, device=device, dtype=dtype,
+        tell=by_words_and_size if large else by_words,
+        zeroes_empty=large and _zeroes_empty(card),
+        hears_guidance=unet.config.time_cond_proj_dim is not None,
     )  # fmt: skip
 
 
-def _clip_names(weights: dict[str, torch.Tensor], kind: Any, config: Any) -> dict[str, torch.Tensor]:
-    """CLIP weights under the names of this transformers: 5.6 dropped the prefix that older files carry."""
+def _zeroes_empty(card: ModelCard) -> bool:
+    """Whether SDXL hears an empty negative prompt as zeros, as the pipeline says, or by itself."""
+    index = card.part("model_index.json")
+    return not index.is_file() or read_json(index.parent, index.name).get(ZEROES, True)
+
+
+def _encoders(card: ModelCard, large: bool, device: torch.device, dtype: torch.dtype) -> list[Any]:
+    if not large:
+        return [_encoder(card, "", ClipText, device, dtype)]
+    if not card.part("text_encoder").is_dir():
+        raise LoadError(
+            f"{card.title} has no first text encoder: it is an SDXL refiner, which finishes what SDXL base "
+            "began. This studio paints with the base alone."
+        )
+    return [_encoder(card, which, PenultimateClip, device, dtype) for which in ("", "_2")]
+
+
+def _encoder(
+    card: ModelCard, which: str, kind: type[ClipText], device: torch.device, dtype: torch.dtype
+) -> Any:
+    from transformers.models.clip.configuration_clip import CLIPTextConfig
+    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    folder = card.part(f"text_encoder{which}")
+    config = CLIPTextConfig.from_dict(read_json(folder, "config.json"))
+    network = CLIPTextModelWithProjection if which else CLIPTextModel
+    weights = clip_names(read_weights(folder), network, config)
+    clip = filled(lambda: network(config), weights, folder, device, dtype)
+    words: Any = CLIPTokenizer.from_pretrained(card.part(f"tokenizer{which}"), local_files_only=True)
+    return kind(
+        clip, words.backend_tokenizer, words.bos_token_id, words.eos_token_id, words.pad_token_id,
+        config.max_position_embeddings,
+    )  # fmt: skip
+
+
+def clip_names(weights: dict[str, torch.Tensor], kind: Any, config: Any) -> dict[str, torch.Tensor]:
+    """CLIP weights under the names of this transformers: 5.6 dropped a prefix that older files carry."""
     with torch.device("meta"):
-        flat = not any(name.startswith("text_model.") for name in kind(config).state_dict())
-    weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
-    weights.pop("embeddings.position_ids", None)
-    return weights if flat else {f"text_model.{name}": value for name, value in weights.items()}
+        expected = kind(config).state_dict()
+    bare = {name.removeprefix("text_model."): value for name, value in weights.items()}
+    bare.pop("embeddings.position_ids", None)
+    known = {name.removeprefix("text_model."): name for name in expected}
+    return {known.get(name, name): value for name, value in bare.items()}

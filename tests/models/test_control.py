@@ -16,8 +16,8 @@ from modules.models import controls
 from modules.models.catalog import card_for_folder, read_catalogue
 from modules.models.controls import load_control
 from modules.models.files import LoadError, fingerprint
-from modules.models.latent import Control, holding
 from modules.models.loading import load
+from modules.models.maps import Control, holding
 from modules.settings import Settings
 from modules.tasks import Controlled, TaskError, TextToImage
 from tests.tiny import write_manifest, write_tiny_controlnet
