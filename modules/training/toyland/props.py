@@ -10,30 +10,15 @@ import numpy as np
 from .shapes import UP, Body, Cushion, RoundCone, Solid, cross, unit
 
 COLOURS = {
-    "red": (234, 62, 60),
-    "orange": (252, 144, 46),
-    "yellow": (255, 208, 58),
-    "green": (82, 184, 88),
-    "teal": (30, 176, 172),
-    "light blue": (118, 196, 250),
-    "blue": (58, 116, 238),
-    "purple": (146, 92, 224),
-    "pink": (252, 134, 178),
-    "brown": (158, 100, 64),
-    "white": (248, 246, 242),
-    "grey": (150, 153, 162),
+    "red": (234, 62, 60), "orange": (252, 144, 46), "yellow": (255, 208, 58), "green": (82, 184, 88),
+    "teal": (30, 176, 172), "light blue": (118, 196, 250), "blue": (58, 116, 238), "purple": (146, 92, 224),
+    "pink": (252, 134, 178), "brown": (158, 100, 64), "white": (248, 246, 242), "grey": (150, 153, 162),
     "black": (50, 52, 60),
 }
 CLAYS = ("red", "orange", "yellow", "green", "teal", "light blue", "blue", "purple", "pink", "grey")
 SKINS = ((255, 212, 180), (242, 186, 146), (206, 148, 108), (150, 100, 72), (106, 70, 52), (255, 206, 84))
-HAIRS = {
-    "black": (50, 52, 60),
-    "brown": (122, 72, 42),
-    "orange": (226, 112, 40),
-    "yellow": (250, 208, 92),
-    "pink": (252, 134, 178),
-    "blue": (58, 116, 238),
-}
+HAIRS = {"black": (50, 52, 60), "brown": (122, 72, 42), "orange": (226, 112, 40), "yellow": (250, 208, 92),
+         "pink": (252, 134, 178), "blue": (58, 116, 238)}
 UPRIGHT = np.eye(3)
 ON_RIM = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # turns a body's up toward the camera
 
@@ -85,13 +70,8 @@ def _snowman(r):
 
 def _tree(r):
     trunk = Solid("cylinder", UP * 0.35 * r, UPRIGHT, (0.2 * r, 0.35 * r, 0.05 * r), 1)
-    return [
-        trunk,
-        *(
-            Solid("cone", UP * y * r, UPRIGHT, (w * r, 0.5 * r, 0.1 * r))
-            for y, w in ((1.0, 0.86), (1.55, 0.68), (2.05, 0.5))
-        ),
-    ]
+    return [trunk, *(Solid("cone", UP * y * r, UPRIGHT, (w * r, 0.5 * r, 0.1 * r))
+                     for y, w in ((1.0, 0.86), (1.55, 0.68), (2.05, 0.5)))]
 
 
 def _mushroom(r):
@@ -130,16 +110,11 @@ def mannequin(joints: dict, hair: bool = False) -> list[Body]:
     up = unit(joints["neck"] - joints["pelvis"])
     across = unit(joints["left_shoulder"] - joints["right_shoulder"])
     waist, chest = joints["pelvis"] + 0.115 * up, joints["neck"] - 0.115 * up
-    hips = [
-        joints[f"{side}_hip"] * 0.6 + joints[f"{other}_hip"] * 0.4 + 0.03 * up
-        for side, other in (("right", "left"), ("left", "right"))
-    ]
+    hips = [joints[f"{side}_hip"] * 0.6 + joints[f"{other}_hip"] * 0.4 + 0.03 * up
+            for side, other in (("right", "left"), ("left", "right"))]
     corners = (waist - 0.035 * across, waist + 0.035 * across, chest + 0.075 * across, chest - 0.075 * across)
-    trunk = [
-        Cushion(np.stack(corners), 0.132, 1),
-        RoundCone(hips[0], hips[1], 0.142, 0.142, 2),
-        RoundCone(joints["neck"] - 0.02 * up, joints["head"], 0.066, 0.062, 0),
-    ]
+    trunk = [Cushion(np.stack(corners), 0.132, 1), RoundCone(hips[0], hips[1], 0.142, 0.142, 2),
+             RoundCone(joints["neck"] - 0.02 * up, joints["head"], 0.066, 0.062, 0)]
     return [*trunk, *_head(joints, hair), *_limbs(joints, "right"), *_limbs(joints, "left")]
 
 
@@ -157,17 +132,13 @@ def _head(joints, hair):
     ]
     for side in ("right", "left"):
         eye, ear = joints[f"{side}_eye"], joints[f"{side}_ear"]
-        parts += [
-            RoundCone(eye - 0.008 * crown, eye + 0.016 * crown, 0.024, 0.024, 4, detail=True),
-            RoundCone(ear, ear, 0.048, 0.048, 0, detail=True),
-        ]
+        parts += [RoundCone(eye - 0.008 * crown, eye + 0.016 * crown, 0.024, 0.024, 4, detail=True),
+                  RoundCone(ear, ear, 0.048, 0.048, 0, detail=True)]
     if hair:
         fringe = head + 0.17 * crown + 0.085 * ahead
         back = head + 0.045 * crown - 0.035 * ahead
-        parts += [
-            RoundCone(back, back + 0.015 * crown + 0.01 * ahead, 0.207, 0.2, 5),
-            RoundCone(fringe - 0.07 * left, fringe + 0.08 * left, 0.07, 0.06, 5),
-        ]
+        parts += [RoundCone(back, back + 0.015 * crown + 0.01 * ahead, 0.207, 0.2, 5),
+                  RoundCone(fringe - 0.07 * left, fringe + 0.08 * left, 0.07, 0.06, 5)]
     return parts
 
 

@@ -31,12 +31,8 @@ class Camera:
         """A camera at `eye` that looks at `target` with no roll."""
         forward = unit(np.asarray(target, float) - eye)
         right = unit(cross(forward, (0.0, 1.0, 0.0)))
-        return cls(
-            eye=np.asarray(eye, float),
-            axes=np.stack([right, cross(right, forward), forward]),
-            focal=focal,
-            size=size,
-        )
+        return cls(eye=np.asarray(eye, float), axes=np.stack([right, cross(right, forward), forward]),
+                   focal=focal, size=size)
 
     def rays(self, x, y) -> np.ndarray:
         """Unit directions (N, 3) through the pixel coordinates x, y (pixel centres are at .5)."""

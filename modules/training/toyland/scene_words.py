@@ -14,42 +14,17 @@ import numpy as np
 WEIGHTS = (0.6, 0.25, 0.15)  # how often to train on the long, the medium and the short caption
 LONGEST = 30  # the text encoder reads 30 word pieces
 HEAVY = {  # word pieces of the words that are more than one,
-    "mannequin": 3,
-    "lollipop": 3,
-    "toadstool": 3,
-    "donut": 2,
-    "snowman": 2,
-    "teal": 2,
-    "strolling": 2,
-    "jogging": 2,
-    "sprinting": 2,
-    "lunging": 2,
-    "lunge": 3,
-    "crouching": 2,
-    "squatting": 2,
-    "flexing": 3,
-    "strongman": 2,
-    "surrendering": 2,
-    "shrugging": 2,
+    "mannequin": 3, "lollipop": 3, "toadstool": 3, "donut": 2, "snowman": 2, "teal": 2, "strolling": 2,
+    "jogging": 2, "sprinting": 2, "lunging": 2, "lunge": 3, "crouching": 2, "squatting": 2, "flexing": 3,
+    "strongman": 2, "surrendering": 2, "shrugging": 2,
 }
 PEOPLE = ("a person", "a character", "a little figure", "a toy figure", "a clay figure", "a mannequin")
 CLAY = ("a mannequin", "a clay figure", "a figure", "a toy figure", "a clay mannequin")
 NOUNS = {
-    "ball": ("ball", "sphere"),
-    "cube": ("cube",),
-    "block": ("block", "flat block"),
-    "box": ("box", "block"),
-    "cylinder": ("cylinder", "drum"),
-    "pillar": ("pillar", "column"),
-    "cone": ("cone",),
-    "egg": ("egg",),
-    "pill": ("capsule", "pill"),
-    "ring": ("ring", "hoop"),
-    "donut": ("donut",),
-    "star": ("star",),
-    "snowman": ("snowman",),
-    "tree": ("tree", "fir tree"),
-    "mushroom": ("mushroom", "toadstool"),
+    "ball": ("ball", "sphere"), "cube": ("cube",), "block": ("block", "flat block"), "box": ("box", "block"),
+    "cylinder": ("cylinder", "drum"), "pillar": ("pillar", "column"), "cone": ("cone",), "egg": ("egg",),
+    "pill": ("capsule", "pill"), "ring": ("ring", "hoop"), "donut": ("donut",), "star": ("star",),
+    "snowman": ("snowman",), "tree": ("tree", "fir tree"), "mushroom": ("mushroom", "toadstool"),
     "lollipop": ("lollipop",),
 }
 SIZES = {"small": ("small", "little", "tiny"), "": ("",), "big": ("big", "large")}
@@ -91,22 +66,16 @@ DOING = {
 PLACES = {
     "to the right of": ("to the right of", "on the right of", "right of"),
     "to the left of": ("to the left of", "on the left of", "left of"),
-    "in front of": ("in front of",),
-    "behind": ("behind",),
-    "next to": ("next to", "beside", "near"),
+    "in front of": ("in front of",), "behind": ("behind",), "next to": ("next to", "beside", "near"),
     "on top of": ("on top of", "on"),
 }
 OPENINGS = ("a 3D render of", "a soft 3D picture of", "a 3D clay scene of", "a 3D illustration of")
 ENDINGS = ("3D clay style", "soft 3D style", "3D render", "3D")
 SPELLINGS = {
-    "grey": ("grey", "gray"),
-    "light grey": ("light grey", "light gray"),
-    "dark grey": ("dark grey", "dark gray"),
-    "pale blue": ("pale blue", "light blue"),
-    "pale pink": ("pale pink", "light pink"),
-    "pale yellow": ("pale yellow", "light yellow"),
-    "mint": ("mint", "light green"),
-    "lavender": ("lavender", "light purple"),
+    "grey": ("grey", "gray"), "light grey": ("light grey", "light gray"),
+    "dark grey": ("dark grey", "dark gray"), "pale blue": ("pale blue", "light blue"),
+    "pale pink": ("pale pink", "light pink"), "pale yellow": ("pale yellow", "light yellow"),
+    "mint": ("mint", "light green"), "lavender": ("lavender", "light purple"),
 }
 
 
@@ -153,11 +122,8 @@ class _Teller:
         if self.facts["things"][index]["name"] == "figure":
             return self.pick(("it", "the figure"))
         twin = self.nouns.count(self.nouns[index]) > 1
-        return (
-            f"the {self.colour(self.facts['things'][index]['colour'])} {self.nouns[index]}"
-            if twin
-            else f"the {self.nouns[index]}"
-        )
+        return f"the {self.colour(self.facts['things'][index]['colour'])} {self.nouns[index]}" if twin else \
+            f"the {self.nouns[index]}"
 
     def who(self, dressed: bool = True) -> str:
         person = self.facts["person"]
@@ -192,44 +158,25 @@ class _Teller:
 
     def others(self, plain: bool = False) -> list[str]:
         """A phrase for each further thing, which says where it is."""
-        return [
-            f"{self.thing(i, plain)} {self.pick(PLACES[relation])} {self.again(j)}"
-            for i, relation, j in self.facts["relations"]
-            if relation != "under"
-        ]
+        return [f"{self.thing(i, plain)} {self.pick(PLACES[relation])} {self.again(j)}"
+                for i, relation, j in self.facts["relations"] if relation != "under"]
 
     def background(self, whole: bool = True) -> str:
         """Where it all stands; a phrase that begins with "on", "against" or "in" can follow a noun."""
         floor, wall, top = (self.colour(self.facts[key]) for key in ("floor", "background", "top"))
         if self.facts["style"] == "room" and whole:
-            return self.pick(
-                (
-                    f"on {article(floor)} floor in front of {article(wall)} wall",
-                    f"{article(wall)} wall and {article(floor)} floor",
-                    f"on {article(floor)} floor with {article(wall)} wall behind",
-                )
-            )
+            return self.pick((f"on {article(floor)} floor in front of {article(wall)} wall",
+                              f"{article(wall)} wall and {article(floor)} floor",
+                              f"on {article(floor)} floor with {article(wall)} wall behind"))
         if self.facts["style"] == "gradient":
-            return self.pick(
-                (
-                    f"on {article(wall)} to {top} gradient background",
-                    f"{wall} and {top} gradient backdrop",
-                    f"background fading from {wall} to {top}",
-                )
-            )
+            return self.pick((f"on {article(wall)} to {top} gradient background",
+                              f"{wall} and {top} gradient backdrop",
+                              f"background fading from {wall} to {top}"))
         if self.facts["style"] == "room":
-            return self.pick(
-                (f"{wall} wall", f"in front of {article(wall)} wall", f"against {article(wall)} wall")
-            )
-        return self.pick(
-            (
-                f"on {article(wall)} background",
-                f"{wall} background",
-                f"{wall} backdrop",
-                f"against {article(wall)} backdrop",
-                f"in front of {article(wall)} backdrop",
-            )
-        )
+            return self.pick((f"{wall} wall", f"in front of {article(wall)} wall",
+                              f"against {article(wall)} wall"))
+        return self.pick((f"on {article(wall)} background", f"{wall} background", f"{wall} backdrop",
+                          f"against {article(wall)} backdrop", f"in front of {article(wall)} backdrop"))
 
     def subject(self, plain: bool = False) -> str:
         if self.facts["kind"] == "objects":
@@ -255,36 +202,24 @@ def _long(tell: _Teller) -> str:
     subject, rest, back, facing = tell.subject(), tell.others(), tell.background(), tell.facing()
     light = tell.pick(("soft light", f"light from the {tell.facts['light']}", ""))
     opened, ending = f"{tell.pick(OPENINGS)} {subject}", tell.pick(ENDINGS)
-    return _said(
-        tell.pick(
-            (
-                [opened, *rest, back, facing, light],
-                [opened, back, *rest, facing],
-                [subject, facing, *rest, back, ending],
-                [subject, back, *rest, facing, light, ending],
-                [subject, *rest, back, facing, light, ending],
-                [ending, subject, *rest, back, facing],
-                [f"{subject} {facing}".strip(), back, *rest, ending],
-            )
-        )
-    )
+    return _said(tell.pick((
+        [opened, *rest, back, facing, light],
+        [opened, back, *rest, facing],
+        [subject, facing, *rest, back, ending],
+        [subject, back, *rest, facing, light, ending],
+        [subject, *rest, back, facing, light, ending],
+        [ending, subject, *rest, back, facing],
+        [f"{subject} {facing}".strip(), back, *rest, ending],
+    )))
 
 
 def _medium(tell: _Teller) -> str:
     plain = tell.chance(0.4)
     subject, rest, back = tell.subject(plain), tell.others(plain), tell.background(whole=tell.chance(0.5))
-    return _said(
-        tell.pick(
-            (
-                [subject, *rest, back],
-                [subject, back, *rest],
-                [f"{tell.pick(OPENINGS)} {subject}", *rest, back],
-                [f"3D {subject.split(' ', 1)[1]}", *rest, back],
-                [subject, tell.facing(), *rest],
-            )
-        ),
-        22,
-    )
+    return _said(tell.pick((
+        [subject, *rest, back], [subject, back, *rest], [f"{tell.pick(OPENINGS)} {subject}", *rest, back],
+        [f"3D {subject.split(' ', 1)[1]}", *rest, back], [subject, tell.facing(), *rest],
+    )), 22)
 
 
 def _short(tell: _Teller) -> str:

@@ -13,46 +13,21 @@ from .raycast import Camera, Picture, Stage, cast, render
 from .shapes import UP, Body, RoundCone, Solid, unit
 
 BACKDROPS = {
-    "white": (246, 246, 248),
-    "light grey": (214, 217, 224),
-    "cream": (252, 240, 214),
-    "peach": (255, 214, 188),
-    "pale pink": (255, 208, 220),
-    "lavender": (216, 206, 246),
-    "pale blue": (202, 226, 250),
-    "sky blue": (134, 200, 248),
-    "mint": (196, 240, 220),
-    "pale yellow": (255, 240, 172),
-    "coral": (250, 138, 118),
-    "teal": (54, 168, 168),
-    "blue": (88, 136, 238),
-    "purple": (152, 112, 222),
-    "green": (128, 200, 122),
-    "yellow": (255, 212, 84),
-    "orange": (254, 166, 84),
-    "dark blue": (44, 56, 104),
-    "dark grey": (72, 76, 88),
+    "white": (246, 246, 248), "light grey": (214, 217, 224), "cream": (252, 240, 214),
+    "peach": (255, 214, 188), "pale pink": (255, 208, 220), "lavender": (216, 206, 246),
+    "pale blue": (202, 226, 250), "sky blue": (134, 200, 248), "mint": (196, 240, 220),
+    "pale yellow": (255, 240, 172), "coral": (250, 138, 118), "teal": (54, 168, 168), "blue": (88, 136, 238),
+    "purple": (152, 112, 222), "green": (128, 200, 122), "yellow": (255, 212, 84), "orange": (254, 166, 84),
+    "dark blue": (44, 56, 104), "dark grey": (72, 76, 88),
 }
 GRADIENTS = (
-    ("peach", "pale pink"),
-    ("pale pink", "lavender"),
-    ("pale blue", "lavender"),
-    ("mint", "sky blue"),
-    ("pale yellow", "coral"),
-    ("sky blue", "blue"),
-    ("lavender", "purple"),
-    ("cream", "orange"),
-    ("purple", "dark blue"),
-    ("orange", "purple"),
-    ("teal", "dark blue"),
-    ("white", "pale blue"),
+    ("peach", "pale pink"), ("pale pink", "lavender"), ("pale blue", "lavender"), ("mint", "sky blue"),
+    ("pale yellow", "coral"), ("sky blue", "blue"), ("lavender", "purple"), ("cream", "orange"),
+    ("purple", "dark blue"), ("orange", "purple"), ("teal", "dark blue"), ("white", "pale blue"),
 )
 KINDS = {"objects": 0.3, "figure": 0.35, "both": 0.35}
-COUNTS = {
-    "objects": ((1, 2, 3, 4), (0.25, 0.35, 0.25, 0.15)),
-    "figure": ((0,), (1.0,)),
-    "both": ((1, 2, 3), (0.5, 0.35, 0.15)),
-}
+COUNTS = {"objects": ((1, 2, 3, 4), (0.25, 0.35, 0.25, 0.15)), "figure": ((0,), (1.0,)),
+          "both": ((1, 2, 3), (0.5, 0.35, 0.15))}
 FLESH = np.array([0.05, 0.16] + [0.12] * 6 + [0.2, 0.13, 0.12] * 2 + [0.05, 0.05, 0.08, 0.08])  # over a joint
 
 
@@ -87,14 +62,9 @@ def scene(seed: int, *, size: int = 256, kind: str | None = None, pose: str | No
             break
     picture = render(stage, camera)
     facts = {"seed": int(seed)} | _facts(staged, stage, camera, picture)
-    return Scene(
-        image=picture.image,
-        depth=picture.depth,
-        mask=picture.mask,
-        facts=facts,
-        keypoints=_keypoints(staged.joints, camera, picture) if staged.joints else None,
-        captions=scene_words.captions(facts, rng),
-    )
+    return Scene(image=picture.image, depth=picture.depth, mask=picture.mask, facts=facts,
+                 keypoints=_keypoints(staged.joints, camera, picture) if staged.joints else None,
+                 captions=scene_words.captions(facts, rng))
 
 
 def is_held_out(facts: dict) -> bool:
@@ -140,11 +110,8 @@ class _Staged:
 
 def _arrange(rng, kind, pose) -> _Staged:
     staged = _Staged(_backdrop(rng))
-    clear = [
-        name
-        for name, rgb in COLOURS.items()
-        if min(_difference(rgb, BACKDROPS[ground]) for ground in staged.backdrop[:2]) > 70
-    ]
+    clear = [name for name, rgb in COLOURS.items()
+             if min(_difference(rgb, BACKDROPS[ground]) for ground in staged.backdrop[:2]) > 70]
     if kind != "objects":
         _add_figure(rng, staged, clear, pose or str(rng.choice([*poses.POSES, "free"], p=_pose_shares())))
     counts, shares = COUNTS[kind]
@@ -182,15 +149,8 @@ def _add_prop(rng, staged, name, colour):
     thing = _Thing(name, colour, size, RADII[size] * rng.uniform(0.92, 1.08))
     turn = _about_y(rng.uniform(-0.5, 0.5))
     taken = {other.upon for other in staged.things}
-    bases = [
-        i
-        for i, base in enumerate(staged.things)
-        if base.name in PROPS
-        and PROPS[base.name].flat
-        and base.upon is None
-        and i not in taken
-        and base.foot > 0.75 * thing.foot
-    ]
+    bases = [i for i, base in enumerate(staged.things) if base.name in PROPS and PROPS[base.name].flat
+             and base.upon is None and i not in taken and base.foot > 0.75 * thing.foot]
     if bases and rng.random() < 0.3:
         base = staged.things[bases[0]]
         thing.where, thing.upon = base.where + UP * PROPS[base.name].height * base.radius, bases[0]
@@ -198,23 +158,17 @@ def _add_prop(rng, staged, name, colour):
         return
     staged.things.append(thing)
     inks = [staged.ink(COLOURS[word]) for word in (colour, *PROPS[name].accents)]
-    staged.bodies += [
-        body.moved(turn, thing.where, colour=inks[body.colour], thing=len(staged.things))
-        for body in PROPS[name].build(thing.radius)
-    ]
+    staged.bodies += [body.moved(turn, thing.where, colour=inks[body.colour], thing=len(staged.things))
+                      for body in PROPS[name].build(thing.radius)]
 
 
 def _find_room(rng, staged, thing) -> bool:
     """Puts a thing on free floor near what is there already; says whether there was room."""
     taken = [(t.where[0], t.where[2], t.foot) for t in staged.things if t.name != "figure"]
     if staged.joints:
-        taken += [
-            (x, z, body.ra + 0.02)
-            for body in staged.bodies
-            if isinstance(body, RoundCone)
-            and min(body.a[1], body.b[1]) < PROPS[thing.name].height * thing.radius + 0.4
-            for x, _, z in (body.a, (body.a + body.b) / 2, body.b)
-        ]
+        taken += [(x, z, body.ra + 0.02) for body in staged.bodies if isinstance(body, RoundCone)
+                  and min(body.a[1], body.b[1]) < PROPS[thing.name].height * thing.radius + 0.4
+                  for x, _, z in (body.a, (body.a + body.b) / 2, body.b)]
     reach = 0.95 if staged.joints else 0.25 + 0.32 * len(taken) ** 0.3
     for _ in range(40):
         x, z = (rng.normal(0, reach), rng.normal(0, 0.4)) if taken else (0.0, 0.0)
@@ -291,16 +245,9 @@ def _shoot(rng, staged, size) -> tuple[Stage, Camera]:
     camera, ahead = _framed(rng, corners, rise, size)
     room = rng.uniform(1.3, 3.0) + np.ptp(corners[:, 2]) / 2
     stage = Stage(
-        bodies=tuple(staged.bodies),
-        palette=_linear(staged.palette),
-        light=unit(light),
-        gloss=rng.uniform(0.15, 0.4),
-        cove=0.25 if style == "room" else 1.0,
-        floor=_linear(BACKDROPS[floor]),
-        wall=_linear(BACKDROPS[wall]),
-        top=_linear(BACKDROPS[top]),
-        wall_distance=ahead * np.cos(rise) + room,
-    )
+        bodies=tuple(staged.bodies), palette=_linear(staged.palette), light=unit(light),
+        gloss=rng.uniform(0.15, 0.4), cove=0.25 if style == "room" else 1.0, floor=_linear(BACKDROPS[floor]),
+        wall=_linear(BACKDROPS[wall]), top=_linear(BACKDROPS[top]), wall_distance=ahead * np.cos(rise) + room)
     return stage, camera
 
 
@@ -352,35 +299,16 @@ def _facts(staged: _Staged, stage: Stage, camera: Camera, picture: Picture) -> d
     floor, wall, top, style = staged.backdrop
     things = []
     for index, thing in enumerate(staged.things):
-        things.append(
-            {
-                "name": thing.name,
-                "colour": thing.colour,
-                "size": thing.size,
-                "box": _box(picture.mask == index + 1),
-                "place": [round(float(v), 4) for v in thing.where],
-            }
-        )
+        things.append({"name": thing.name, "colour": thing.colour, "size": thing.size,
+                       "box": _box(picture.mask == index + 1),
+                       "place": [round(float(v), 4) for v in thing.where]})
     kind = "objects" if staged.joints is None else "both" if len(things) > 1 else "figure"
-    return {
-        "kind": kind,
-        "style": style,
-        "floor": floor,
-        "background": wall,
-        "top": top,
-        "pose": staged.pose,
-        "person": staged.person,
-        "turn": round((staged.yaw + 180) % 360 - 180, 2),
-        "things": things,
-        "relations": [[i, *_relation(staged.things, i)] for i in range(1, len(things))],
-        "light": "left" if stage.light[0] < 0 else "right",
-        "camera": {
-            "eye": camera.eye.tolist(),
-            "axes": camera.axes.tolist(),
-            "focal": float(camera.focal),
-            "size": camera.size,
-        },
-    }
+    return {"kind": kind, "style": style, "floor": floor, "background": wall, "top": top, "pose": staged.pose,
+            "person": staged.person, "turn": round((staged.yaw + 180) % 360 - 180, 2), "things": things,
+            "relations": [[i, *_relation(staged.things, i)] for i in range(1, len(things))],
+            "light": "left" if stage.light[0] < 0 else "right",
+            "camera": {"eye": camera.eye.tolist(), "axes": camera.axes.tolist(), "focal": float(camera.focal),
+                       "size": camera.size}}
 
 
 def _box(mask) -> list[int] | None:
