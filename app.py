@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"Epsilon Studio is open at {address}")
     if link:
         print(f"Shared at {link}")
-    for note in settings.notes:
+    for note in (*settings.notes, *engine.notes()):
         print(note)
     print("Ctrl+C closes it.", flush=True)
     engine.start()

@@ -94,6 +94,7 @@ class Settings:
     public: bool = False
     auth: tuple[str, str] | None = field(default=None, repr=False)
     output_dir: Path = modules.HOME / "outputs"
+    models: Path = modules.HOME / "models"
     limits: Mapping[str, Limits] = field(default_factory=dict)
     queue_size: int = LOCAL_QUEUE
     keep_seconds: float | None = None
@@ -127,6 +128,7 @@ class Settings:
             public=public,
             auth=(USER, password) if password else None,
             output_dir=output_dir,
+            models=Path(asked.models).expanduser().resolve(),
             limits=PUBLIC_LIMITS if public else {},
             queue_size=PUBLIC_QUEUE if public else LOCAL_QUEUE,
             keep_seconds=PUBLIC_KEEP_SECONDS if public else None,
@@ -172,7 +174,8 @@ FLAGS = (
     Flag(
         "model",
         WHAT,
-        "a model of the catalogue, or a folder in diffusers layout (default: pocket)",
+        "a model of the catalogue, a folder in diffusers layout, or a repository on the hub (owner/name); "
+        "one that is not here is offered on the page (default: pocket)",
         default="pocket",
         metavar="NAME",
     ),
@@ -192,6 +195,13 @@ FLAGS = (
         default="auto",
     ),
     Flag("offline", ELSE, "never reach for the network, not even for a model", _truth, default=False),
+    Flag(
+        "models",
+        ELSE,
+        "where models lie that were downloaded, or put there (default: models, beside app.py)",
+        default=str(modules.HOME / "models"),
+        metavar="FOLDER",
+    ),
     Flag("outputs", ELSE, "where finished pictures go (default: outputs, beside app.py)", metavar="FOLDER"),
 )
 

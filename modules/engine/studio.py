@@ -18,8 +18,9 @@ from modules import tasks
 from modules.conditions import emphasis
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.history import History
+from modules.engine.shelf import Shelf
 from modules.engine.trajectory import Trajectories
-from modules.models.catalog import CatalogueError, ModelCard, card_for_folder, read_catalogue
+from modules.models.catalog import ModelCard
 from modules.presets import wildcards
 from modules.settings import Settings
 from modules.tasks import (
@@ -53,9 +54,11 @@ class Engine:
 
     def __init__(self, settings: Settings, catalog: Mapping[str, ModelCard] | None = None):
         self.settings = settings
-        self.catalog = dict(read_catalogue() if catalog is None else catalog)
-        self.default_model = self._add_default_model(settings.model)
-        self.history = History(settings.output_dir, shared=settings.public or settings.where != "local")
+        shared = settings.public or settings.where != "local"
+        self.shelf = Shelf(catalog, settings.models, locked=shared)
+        self.catalog = self.shelf.here
+        self.default_model = self.shelf.begin_with(settings.model)
+        self.history = History(settings.output_dir, shared=shared)
         self.trajectories = Trajectories()
         self._painting = threading.Lock()
         self._loading = threading.Lock()
@@ -64,6 +67,15 @@ class Engine:
         self._thread: threading.Thread | None = None
         if settings.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for whoever started the studio: which model was meant and is not here."""
+        asked = self.shelf.asked
+        if not asked:
+            return ()
+        known = asked in self.shelf.cards
+        why = self.shelf.why_not(asked) if known else f"{asked} is not on this machine; the page offers it."
+        return (f"{why} Until then {self.catalog[self.default_model].title} paints.",)
 
     def start(self) -> None:
         """Load the model and mend the history in the background, once; `status()` says how it goes."""
@@ -112,6 +124,8 @@ class Engine:
 
     def card(self, model: str) -> ModelCard:
         """A model's card; TaskError if there is no such model."""
+        if model not in self.catalog and model in self.shelf.cards:
+            raise TaskError("model", self.shelf.why_not(model))
         if model not in self.catalog:
             raise TaskError("model", tasks.not_one_of("model", model, list(self.catalog)))
         return self.catalog[model]
@@ -252,7 +266,7 @@ class Engine:
     def _model_for(self, name: str) -> LatentModel:
         """The model of that name, loaded if it is not the one in memory, which it then replaces."""
         with self._loading:
-            if self._model is None or self._model.card.id != name:
+            if self._model is None or self._model.card != self.card(name):
                 self._model, self._trouble = None, ""
                 try:
                     self._model = self._loaded(name)
@@ -275,17 +289,6 @@ class Engine:
     def _warm_up(self) -> None:
         with contextlib.suppress(RuntimeError):  # a LoadError; status() tells it, and the page stays up
             self._model_for(self.default_model)
-
-    def _add_default_model(self, name: str) -> str:
-        if name in self.catalog:
-            return name
-        if not Path(name).is_dir():
-            raise CatalogueError(
-                f"model is {name!r}, which is no folder and not in the catalogue ({', '.join(self.catalog)})."
-            )
-        card = card_for_folder(Path(name).resolve())
-        self.catalog[card.id] = card
-        return card.id
 
     def _check_levels(self, task: Task, strength: float = 1.0) -> NoiseSchedule:
         """The noise schedule of the task's model; TaskError unless its sampler can walk it so."""

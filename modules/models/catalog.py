@@ -1,4 +1,4 @@
-"""The model cards live here: what each model is, what it can do, and where its files are."""
+"""The cards live here: what each model and each addition to one is, what it can do, where its files are."""
 
 from __future__ import annotations
 
@@ -14,6 +14,27 @@ import modules
 from modules.tasks import KINDS, Controlled, Limits, Task, TaskError, not_one_of
 
 CATALOGUE = modules.HOME / "presets" / "models.yaml"
+MODELS = modules.HOME / "models"
+"""Where models are fetched to, and looked for, unless the settings say otherwise."""
+
+PIPELINES = {
+    "StableDiffusionPipeline": "stable-diffusion",
+    "StableDiffusionInpaintPipeline": "stable-diffusion",
+    "StableDiffusionInstructPix2PixPipeline": "stable-diffusion",
+    "LatentConsistencyModelPipeline": "stable-diffusion",
+    "StableDiffusionXLPipeline": "stable-diffusion-xl",
+    "StableDiffusionXLInpaintPipeline": "stable-diffusion-xl",
+    "DiTPipeline": "dit",
+    "StableDiffusion3Pipeline": "sd3",
+    "FluxPipeline": "flux",
+    "FluxKontextPipeline": "flux",
+    "Flux2KleinPipeline": "flux2",
+    "QwenImagePipeline": "qwen-image",
+    "QwenImageEditPipeline": "qwen-image",
+    "ZImagePipeline": "z-image",
+}
+"""The family of a pipeline, by the class that its model_index.json names."""
+
 CONTROLNETS = "controlnet"
 """The folder inside a model's folder that holds its ControlNets, one folder a control type."""
 
@@ -23,7 +44,42 @@ class CatalogueError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
+class Card:
+    """What is known of weights before they are read: what they are, where they lie, where they can be had.
+
+    `hub` is a repository that has them; `variant` is the precision to prefer there ("fp16"), `files` are the
+    ones to fetch if not those of a diffusers pipeline or network; `download` is about how many GB that is,
+    `memory` about how many GB a picture takes, by dtype, without offloading. `gated` weights are given to
+    accounts that accepted the licence.
+    """
+
+    id: str
+    title: str
+    folder: Path
+    licence: str = "unknown"
+    about: str = ""
+    hub: str = ""
+    variant: str = ""
+    files: tuple[str, ...] = ()
+    download: float = 0.0
+    memory: Mapping[str, float] = field(default_factory=dict)
+    gated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOn(Card):
+    """Weights that do nothing alone: a ControlNet or an IP-Adapter for the models whose ids are in `to`.
+
+    `adds` is "controlnet" or "ip-adapter"; a ControlNet serves the control types in `controls`.
+    """
+
+    adds: str
+    to: tuple[str, ...]
+    controls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(Card):
     """What is known of a model before its weights are read.
 
     `width` and `height` are the size it was trained at, in pixels; `limits` narrow a task's own and
@@ -32,13 +88,8 @@ class ModelCard:
     any it serves "controlnet"; `shares` is another model's folder, which has the components that this lacks.
     """
 
-    id: str
-    title: str
     family: str
-    folder: Path
     shares: Path | None = None
-    licence: str = "unknown"
-    about: str = ""
     width: int = 512
     height: int = 512
     tasks: tuple[str, ...] = ("text_to_image",)
@@ -75,10 +126,17 @@ class ModelCard:
             raise CatalogueError(f"{path} is damaged: it is not JSON ({error}).") from error
 
 
-def read_catalogue(path: Path = CATALOGUE) -> dict[str, ModelCard]:
-    """The cards of a catalogue file, by id; CatalogueError names the card and the key that is wrong."""
-    entries = yaml.safe_load(path.read_text("utf-8"))
-    return {id: _card(id, dict(entry)) for id, entry in entries.items()}
+def read_catalogue(path: Path = CATALOGUE, models: Path = MODELS) -> dict[str, ModelCard]:
+    """The model cards of a catalogue file, by id; `models` is the folder for those that a hub has.
+
+    CatalogueError names the card and the key that is wrong.
+    """
+    return {id: _card(id, entry, models) for id, entry in _entries(path) if "adds" not in entry}
+
+
+def read_addons(path: Path = CATALOGUE, models: Path = MODELS) -> dict[str, AddOn]:
+    """The additions in a catalogue file, by id; as `read_catalogue`."""
+    return {id: _addon(id, entry, models) for id, entry in _entries(path) if "adds" in entry}
 
 
 def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
@@ -104,6 +162,11 @@ def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
     )  # fmt: skip
 
 
+def family_of(pipeline: str) -> str:
+    """The family that a diffusers pipeline class belongs to; empty if the studio knows none."""
+    return PIPELINES.get(pipeline, "")
+
+
 def controls_in(folder: Path) -> dict[str, Path]:
     """The ControlNets that lie inside a model's folder, by control type."""
     return {path.parent.name: path.parent for path in sorted(folder.glob(f"{CONTROLNETS}/*/config.json"))}
@@ -114,9 +177,14 @@ def with_control(tasks: tuple[str, ...], controls: Mapping[str, Path]) -> tuple[
     return tuple(kind for kind in tasks if kind != Controlled.kind) + (Controlled.kind,) * bool(controls)
 
 
-def _card(id: str, entry: dict[str, Any]) -> ModelCard:
+def _entries(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    entries = yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return [(id, dict(entry)) for id, entry in entries.items()]
+
+
+def _card(id: str, entry: dict[str, Any], models: Path) -> ModelCard:
     try:
-        folder = modules.HOME / entry.pop("source")
+        folder = _folder(id, entry, models)
         shares = modules.HOME / entry.pop("shares") if "shares" in entry else None
         limits = {name: Limits(*three) for name, three in entry.pop("limits", {}).items()}
         listed = {kind: modules.HOME / source for kind, source in entry.pop("controls", {}).items()}
@@ -124,10 +192,26 @@ def _card(id: str, entry: dict[str, Any]) -> ModelCard:
         controls = found | listed
         tasks = with_control(tuple(entry.pop("tasks")), controls)
         card = ModelCard(
-            id=id, folder=folder, shares=shares, limits=limits, tasks=tasks, controls=controls, **entry
-        )
+            id=id, folder=folder, shares=shares, limits=limits, tasks=tasks, controls=controls,
+            files=tuple(entry.pop("files", ())), **entry,
+        )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise CatalogueError(f"The card of model {id!r} is not right: {error}.") from error
     if unknown := [kind for kind in tasks if kind not in KINDS]:
         raise CatalogueError(f"The card of model {id!r} lists {unknown[0]!r}; tasks are {', '.join(KINDS)}.")
     return card
+
+
+def _addon(id: str, entry: dict[str, Any], models: Path) -> AddOn:
+    try:
+        tuples = {name: tuple(entry.pop(name, ())) for name in ("to", "controls", "files")}
+        return AddOn(id=id, folder=_folder(id, entry, models), **tuples, **entry)
+    except (KeyError, TypeError) as error:
+        raise CatalogueError(f"The card of addition {id!r} is not right: {error}.") from error
+
+
+def _folder(id: str, entry: dict[str, Any], models: Path) -> Path:
+    """Where a card's files are, or would be once fetched."""
+    if "hub" in entry and "source" not in entry:
+        return models / id
+    return modules.HOME / entry.pop("source")
