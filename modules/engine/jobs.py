@@ -1,14 +1,14 @@
 """Pressing Generate makes a job here: it waits its fair turn, runs whether or not anyone watches, and ends.
 
-    queued -> running -> done, failed or cancelled;  queued -> cancelled
+    queued -> running -> done, failed or cancelled;  queued -> cancelled;  running -> queued
 
-One thread works, because one picture is painted at a time. What the work reports is kept as it comes, the
-latest only, so whoever comes back later sees where it stands.
+One thread works, because one picture is painted at a time. Work of many pictures lets others pass between two
+of them: it goes back to the head of its owner's line, and on from there at its next turn. What it reports
+is kept as it comes, the latest only, so whoever comes back later sees where it stands.
 """
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
 import time
@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modules.engine.grids import Grid
 from modules.tasks import Task
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -26,7 +27,7 @@ MOST_REMEMBERED = 200
 RECENT = 5  # finished jobs whose pace the forecast is made from
 
 Report = Mapping[str, Any]
-Work = Callable[[Task, str], Generator[Report | None]]
+Work = Callable[[Task | Grid, str], Generator[Report | None]]
 
 
 class JobError(RuntimeError):
@@ -45,7 +46,7 @@ class Job:
 
     id: str
     owner: str
-    task: Task | None
+    task: Task | Grid | None
     state: str
     number: int
     position: int = 0
@@ -63,7 +64,7 @@ class _Entry:
 
     id: str
     owner: str
-    task: Task | None
+    task: Task | Grid | None
     number: int
     reports: Generator[Report | None]
     state: str = QUEUED
@@ -71,6 +72,7 @@ class _Entry:
     version: int = 0
     error: Exception | None = None
     began_at: float | None = None
+    spent: float = 0.0  # seconds of the turns before this one
     ended: int = 0
     ended_at: float = 0.0
 
@@ -78,8 +80,9 @@ class _Entry:
 class Jobs:
     """All jobs of one studio. `work(task, owner)` refuses at once or returns a generator of reports.
 
-    A report says in "share" how much of the steps is done; None says nothing, but is a place to stop at. The
-    last report is the result. At most `most` wait, of one owner at most half as many.
+    A report says in "share" how much of the steps is done, and in "pause" whether others may pass now; None
+    says nothing, but is a place to stop at. The last report is the result. At most `most` wait,
+    of one owner at most half as many.
     """
 
     def __init__(self, work: Work, most: int = 100):
@@ -94,7 +97,7 @@ class Jobs:
         self._came = self._ended = self._turns = 0
         self._worker: threading.Thread | None = None
 
-    def submit(self, task: Task, owner: str = "") -> Job:
+    def submit(self, task: Task | Grid, owner: str = "") -> Job:
         """A new job at the end of its owner's line; JobError if too many wait, or what the work refuses."""
         reports = self._work(task, owner)
         with self._changed:
@@ -206,7 +209,7 @@ class Jobs:
             self._served[entry.owner] = self._turns
             if len(self._served) > MOST_REMEMBERED:
                 del self._served[next(iter(self._served))]
-            entry.state, entry.began_at = RUNNING, time.monotonic()
+            entry.state, entry.began_at = RUNNING, time.monotonic() - entry.spent
             self._running = entry
             self._tell()
             return entry
@@ -215,18 +218,35 @@ class Jobs:
         while True:
             entry = self._next()
             try:
-                with contextlib.closing(entry.reports) as reports:
-                    for report in reports:
-                        if not self._goes_on(entry, report):
-                            break
-                with self._changed:
-                    self._end(entry, DONE)
+                if self._ran(entry):
+                    with self._changed:
+                        self._end(entry, DONE)
             except Exception as error:
                 with self._changed:
                     self._end(entry, FAILED, error)
             with self._changed:
                 self._running = None
                 self._tell()
+
+    def _ran(self, entry: _Entry) -> bool:
+        """Run the work to its end, or to where it is not wanted any more; False if it lets others pass."""
+        for report in entry.reports:
+            if not self._goes_on(entry, report):
+                break
+            if report and report.get("pause") and self._steps_aside(entry):
+                return False
+        entry.reports.close()
+        return True
+
+    def _steps_aside(self, entry: _Entry) -> bool:
+        """Put the running job back at the head of its owner's line, if anyone else waits."""
+        with self._changed:
+            if entry.state != RUNNING or not self._waiting.keys() - {entry.owner}:
+                return False
+            entry.state, entry.spent = QUEUED, time.monotonic() - (entry.began_at or 0)
+            self._waiting.setdefault(entry.owner, deque()).appendleft(entry)
+            self._tell()
+            return True
 
     def _goes_on(self, entry: _Entry, report: Report | None) -> bool:
         """Keep the report; whether the job is still wanted."""
@@ -290,6 +310,7 @@ class Jobs:
         return ahead + sum(pace * _cost(one.task) for one in until) if pace else None
 
 
-def _cost(task: Task | None) -> float:
+def _cost(task: Task | Grid | None) -> float:
     """How much work a task is, in no particular unit."""
-    return task.steps * task.batch_size * task.width * task.height if task else 0.0
+    each = task.cells if isinstance(task, Grid) else filter(None, (task,))
+    return sum(one.steps * one.batch_size * one.width * one.height for one in each)

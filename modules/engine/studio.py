@@ -17,6 +17,7 @@ from PIL import Image
 from modules import tasks
 from modules.conditions import emphasis
 from modules.diffusion.samplers import SAMPLERS
+from modules.engine import grids
 from modules.engine.history import History
 from modules.engine.shelf import Shelf
 from modules.engine.trajectory import Trajectories
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from modules.diffusion.noise import NoiseSchedule
     from modules.diffusion.sampling import Step
     from modules.engine.generation import Result
+    from modules.engine.grids import Grid
+    from modules.engine.sheets import Sheet
     from modules.models.latent import LatentModel
     from modules.models.tokens import TokenCount
 
@@ -103,6 +106,16 @@ class Engine:
         """
         self.check(task)
         return self._painted(task)
+
+    def explore(self, grid: Grid, owner: str = "") -> Iterator[Step | Sheet | Result]:
+        """Check every cell of a grid now, then paint it, from where this owner's same grid stopped before.
+
+        Yields a Sheet at the start and after every picture, Steps between, and at last one Result; waits,
+        stops and fails as `run`.
+        """
+        for cell in grid.cells:
+            self.check(cell)
+        return grids.explore(self, grid, owner)
 
     def check(self, task: Task) -> None:
         """TaskError, with a sentence, unless model, sampler and this studio's limits allow the task."""

@@ -260,9 +260,11 @@ const drawQueue = (queue) => {
 
 const take = ({ stamp, seen, over, now, queue }) => {
   Object.assign(line, { stamp, seen });
+  for (const message of [...over, now]) { // a run that is just ending brings its pictures as `now`
+    for (const picture of message?.pictures || []) picture.file.url = window.epsilon.address(picture.file.path);
+  }
   for (const message of over) {
     if (message.phase !== "done" && message.run !== state.current) continue; // it never reached the frame
-    for (const picture of message.pictures || []) picture.file.url = window.epsilon.address(picture.file.path);
     receive(message);
   }
   if (now) {

@@ -58,8 +58,11 @@ def accepted() -> dict[str, Any]:
     return {"phase": "accepted", "mark": secrets.token_hex(4)}
 
 
-def stopped() -> dict[str, Any]:
-    """After Cancel."""
+def stopped(kept: int = 0) -> dict[str, Any]:
+    """After Cancel; `kept` pictures of a sheet are there for when it is asked for again."""
+    if kept:
+        pictures = f"{kept} picture{'s' if kept > 1 else ''}"
+        return {"phase": "stopped", "text": f"Stopped. Generate goes on from the {pictures} that are there."}
     return {"phase": "stopped", "text": "Stopped. Nothing was decoded or saved."}
 
 

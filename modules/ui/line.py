@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from modules.engine.grids import Grid
 from modules.engine.jobs import DONE, FAILED, OVER, QUEUED, RUNNING, Job, Jobs
 from modules.ui import gallery, runs
 from modules.ui.history import owner_name
@@ -71,7 +72,7 @@ def ended(job: Job) -> dict[str, Any] | None:
     if job.state == FAILED:
         return gallery.refused(str(job.error)) | {"run": job.id}
     if job.state != DONE or job.report is None:
-        return gallery.stopped() | {"run": job.id}
+        return gallery.stopped((job.report or {}).get("kept", 0)) | {"run": job.id}
     pictures = [one for one in job.report["pictures"] if Path(one["file"]["path"]).exists()]
     return {**job.report, "pictures": pictures, "run": job.id} if pictures else None
 
@@ -90,8 +91,10 @@ def going_on(engine: Any, job: Job, known: Any) -> dict[str, Any]:
 
 def in_line(job: Job) -> dict[str, Any]:
     """One line of the list of those that wait."""
-    scalars = job.task.scalars() if job.task else {}
-    return {"run": job.id, "title": gallery.title(scalars), "place": place(job)}
+    title = gallery.title(job.task.scalars() if job.task else {})
+    if isinstance(job.task, Grid):
+        title += f" ({len(job.task.cells)} pictures)"
+    return {"run": job.id, "title": title, "place": place(job)}
 
 
 def place(job: Job) -> str:

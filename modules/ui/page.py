@@ -48,6 +48,7 @@ class Page:
             with gr.Column(elem_id="asking", min_width=280):
                 self._draw_tabs()
                 self._draw_more()
+                self.explorer = explore.Explorer({name: tab.KIND for name, tab in self.tabs.items()})
             with gr.Column(elem_id="showing", min_width=280):
                 answers = line.answers(self.engine, self.jobs) if self.jobs else ()
                 self.gallery = gallery.gallery([tab.KIND.kind for tab in self.tabs.values()], answers)
@@ -64,6 +65,7 @@ class Page:
             self._wire_jobs(self.jobs)
         else:
             self._wire_runs()
+        self.explorer.wire([*self.generate.values()])
         self._wire_words()
         self._wire_panel()
         self._wire_recipes()
@@ -144,7 +146,7 @@ class Page:
         for name, form in self.forms.items():
             self.generate[name].click(
                 partial(self._submitted, form, jobs),
-                [*form.fields.values(), self.owner],
+                [*form.fields.values(), *self.explorer.parts, self.owner],
                 self.gallery,
                 js=OWNED,
                 queue=False,
@@ -156,7 +158,7 @@ class Page:
     def _submitted(self, form: Form, jobs: Jobs, *sent: Any) -> dict[str, Any]:
         *values, owner = sent
         try:
-            jobs.submit(form.task(values), history.owner_name(owner))
+            jobs.submit(self.explorer.asked(form, values), history.owner_name(owner))
         except Exception as error:
             return gallery.refused(runs.in_words(error))
         return gallery.accepted()
@@ -167,7 +169,7 @@ class Page:
         pressed: list[Any] = [
             self.generate[name].click(
                 on_gpu(self._painter(form)),
-                [*form.fields.values(), self.owner],
+                [*form.fields.values(), *self.explorer.parts, self.owner],
                 [self.gallery, self.panel.plot, *buttons],
                 js=OWNED,
                 show_progress="hidden",
@@ -201,14 +203,14 @@ class Page:
         def paint(*sent: Any) -> Iterator[dict[Any, Any]]:
             *values, owner = sent
             try:
-                task = form.task(values)
+                task = self.explorer.asked(form, values)
                 walk = runs.walk(self.engine, task)
             except ValueError as refusal:
                 yield {self.gallery: gallery.refused(str(refusal))}
                 return
             run = secrets.token_hex(4)  # tells a late step of a stopped run from a step of the next
             begin = gallery.waiting("Starting…") | {"run": run}
-            yield {self.gallery: begin, self.panel.plot: walk} | self._busy(True)
+            yield {self.gallery: begin, self.panel.plot: walk or gr.skip()} | self._busy(True)
             with closing(runs.paint(self.engine, task, history.owner_name(owner))) as messages:
                 for message in messages:
                     yield {self.gallery: message | {"run": run}}

@@ -6,10 +6,13 @@ import logging
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modules import metadata
+from modules.engine.grids import Grid
+from modules.engine.sheets import Sheet
 from modules.tasks import Task
 from modules.ui import gallery
 from modules.ui.snr_panel import levels_message, walked
@@ -23,9 +26,10 @@ class RunError(RuntimeError):
 
 
 PACE = 0.08  # seconds between two previews at least: a page cannot show more, and each costs a message
+SHEET_PACE = 0.4  # and between two of a sheet, which are larger
 
 
-def paint(engine: Any, task: Task, owner: str = "") -> Generator[dict[str, Any], None, None]:
+def paint(engine: Any, task: Task | Grid, owner: str = "") -> Generator[dict[str, Any], None, None]:
     """Messages for the gallery while the engine paints: waiting, running (one a step), then done.
 
     The pictures go into the owner's history. Closing it closes the engine's own iterator, which frees the
@@ -40,16 +44,19 @@ def paint(engine: Any, task: Task, owner: str = "") -> Generator[dict[str, Any],
         yield gallery.refused(in_words(error))
 
 
-def work(engine: Any, task: Task, owner: str = "") -> Generator[dict[str, Any] | None, None, None]:
+def work(engine: Any, task: Task | Grid, owner: str = "") -> Generator[dict[str, Any] | None, None, None]:
     """The messages running (one a step) and done; None is a place to stop at. Refuses at once, as the engine.
 
     What fails later is a RunError, told in words.
     """
-    return _watched(engine, engine.run(task), owner)
+    events = engine.explore(task, owner) if isinstance(task, Grid) else engine.run(task)
+    return _watched(engine, events, owner)
 
 
-def walk(engine: Any, task: Task) -> dict[str, Any]:
-    """The message for the panel at the start of a run: the levels that it is going to visit."""
+def walk(engine: Any, task: Task | Grid) -> dict[str, Any]:
+    """The message for the panel at the start of a run: the levels it is going to visit; a grid has many."""
+    if isinstance(task, Grid):
+        return {}
     strength = getattr(task, "strength", 1.0)
     visited = engine.snr_curve(task.sampler, task.schedule, task.steps, task.model, strength)["visited"]
     return {
@@ -73,6 +80,7 @@ def in_words(error: Exception) -> str:
 def _watched(engine: Any, events: Iterator[Any], owner: str) -> Generator[dict[str, Any] | None, None, None]:
     begun = time.monotonic()
     shown = 0.0
+    sheet: Progress | None = None
     try:
         with closing(events):  # pyright: ignore[reportArgumentType]
             for event in events:
@@ -80,6 +88,16 @@ def _watched(engine: Any, events: Iterator[Any], owner: str) -> Generator[dict[s
                 if hasattr(event, "images"):
                     yield None  # a run that was stopped while it decoded leaves nothing
                     yield finished(engine, event, owner)
+                elif isinstance(event, Sheet):
+                    sheet = Progress(event, sheet.found if sheet else event.done)
+                    yield filling(sheet, 0.0, now - begun)
+                elif sheet is not None:
+                    if now - shown >= SHEET_PACE:
+                        shown = now
+                        share = (event.index + 1) / event.total
+                        yield filling(sheet, share, now - begun, engine.preview(event))
+                    else:
+                        yield None
                 elif now - shown >= PACE or event.index + 1 >= event.total:
                     shown = now
                     yield running(engine, event, now - begun)
@@ -105,12 +123,38 @@ def running(engine: Any, step: Any, seconds: float) -> dict[str, Any]:
     }
 
 
+class Progress(NamedTuple):
+    """A sheet that is being filled; `found` of its pictures were there at the start."""
+
+    sheet: Sheet
+    found: int
+
+
+def filling(progress: Progress, share: float, seconds: float, forming: Any = None) -> dict[str, Any]:
+    """The message of a sheet with so much of its next picture done: which picture, how long still."""
+    sheet, found = progress
+    done = sheet.done + share
+    text = f"picture {min(sheet.done + 1, sheet.total)} of {sheet.total}"
+    if done > found and sheet.done < sheet.total:
+        text += f", {gallery.left((sheet.total - done) * seconds / (done - found))}"
+    return {
+        "phase": "running",
+        "text": text,
+        "share": done / sheet.total,
+        "preview": gallery.data_url(sheet.preview(forming)),
+        "kept": sheet.done,
+        "pause": not share and found < done < sheet.total,
+    }
+
+
 def finished(engine: Any, result: Any, owner: str = "") -> dict[str, Any]:
     """The message of a finished run: every picture as a PNG file that carries its recipe."""
     info = result.info
     pictures = [shown(path, info, index) for index, path in enumerate(kept(engine, result, owner))]
     count = len(pictures)
     told = f"{count} picture{'s' if count > 1 else ''} in {info['seconds']:.1f} s"
+    if grid := info.get("grid"):
+        told = f"{prod(map(len, grid.values()))} pictures on one sheet, {info['seconds']:.1f} s of painting"
     if cut := info.get("words_cut"):
         told += f". The prompt was too long: its last {cut} words were not used."
     return {"phase": "done", "text": told, "pictures": pictures}

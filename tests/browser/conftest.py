@@ -30,8 +30,9 @@ def chromium():
     if CHROMIUM is None:
         assert not os.environ.get("CI"), "CI must have Chromium: .ci/run installs it."
         pytest.skip("There is no Chromium here; apt-get install chromium brings one.")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET, timeout=PATIENCE)
         yield browser

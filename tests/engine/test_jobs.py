@@ -13,7 +13,10 @@ from modules.engine import jobs as room
 from modules.engine.jobs import CANCELLED, DONE, FAILED, OVER, QUEUED, RUNNING, JobError, Jobs
 from modules.tasks import TextToImage
 
-ARROWS = {(QUEUED, RUNNING), (QUEUED, CANCELLED), (RUNNING, DONE), (RUNNING, FAILED), (RUNNING, CANCELLED)}
+ARROWS = {
+    *((QUEUED, RUNNING), (QUEUED, CANCELLED), (RUNNING, QUEUED)),
+    *((RUNNING, DONE), (RUNNING, FAILED), (RUNNING, CANCELLED)),
+}
 
 
 class Bench:
@@ -37,7 +40,8 @@ class Bench:
                 if task.prompt == "break":
                     raise ZeroDivisionError
                 self.taken[task.seed] += 1
-                yield {"share": (i + 1) / task.steps, "step": i}
+                pause = task.prompt == "long" and i + 1 < task.steps
+                yield {"share": (i + 1) / task.steps, "step": i, "pause": pause}
             self.decoded.append(task.seed)
             yield {"share": 1, "pictures": task.seed}
         finally:
@@ -148,6 +152,34 @@ def test_a_job_passes_its_owners_others_and_nobody_elses(bench):
     assert bench.begun == [("ann", 1), ("ben", 4), ("ann", 3), ("ann", 2)]
 
 
+def test_work_of_many_pictures_lets_others_pass_between_two(bench):
+    ann, own = bench.submit("ann", 1, steps=3, prompt="long"), bench.submit("ann", 2, steps=1)
+    bench.until(lambda: bench.begun)
+    ben = bench.submit("ben", 3, steps=1)
+    bench.steps.release()
+    bench.until(lambda: bench.jobs._running is not None and bench.jobs._running.id == ben.id)
+    seen = bench.jobs.get(ann.id)
+    assert (seen.state, seen.position, seen.report["step"]) == (QUEUED, 1, 0)
+    assert bench.jobs.get(own.id).position == 2
+    bench.steps.release(99)
+    bench.until(lambda: len(bench.closed) == 3)
+    assert bench.closed == [3, 1, 2]  # ben's; then ann's two, which wait for each other
+    assert bench.begun == [("ann", 1), ("ben", 3), ("ann", 2)]
+
+
+def test_work_that_let_others_pass_can_be_cancelled_while_it_waits(bench):
+    long = bench.submit("ann", 1, steps=3, prompt="long")
+    bench.until(lambda: bench.begun)
+    bench.submit("ben", 2, steps=1)
+    bench.steps.release()
+    bench.until(lambda: bench.jobs._running is not None and bench.jobs._running.id != long.id)
+    assert bench.jobs.cancel(long.id)
+    assert (bench.state(long), bench.closed) == (CANCELLED, [1])
+    bench.steps.release(9)
+    bench.until(lambda: bench.jobs._running is None and not bench.jobs._waiting)
+    assert bench.taken[1] == 1
+
+
 def test_ones_own_jobs_are_listed_alone(bench):
     mine, theirs = bench.submit("me"), bench.submit("them")
     assert [job.id for job in bench.jobs.of("me")] == [mine.id]
@@ -230,11 +262,11 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.bench, self.known, self.lives, self.frozen = Bench(most=12), {}, {}, {}
 
-    @rule(owner=st.sampled_from("abc"), steps=st.integers(1, 3), fails=st.booleans())
-    def press(self, owner, steps, fails):
+    @rule(owner=st.sampled_from("abc"), steps=st.integers(1, 3), how=st.sampled_from(["", "break", "long"]))
+    def press(self, owner, steps, how):
         seed = len(self.known)
         try:
-            job = self.bench.submit(owner, seed, steps, "break" if fails and seed % 3 == 0 else "")
+            job = self.bench.submit(owner, seed, steps, how if how == "long" or seed % 3 == 0 else "")
         except JobError:
             return
         self.known[job.id] = job
@@ -247,9 +279,10 @@ class Lives(RuleBasedStateMachine):
         if entry is None:
             return
         task, wanted = self.known[entry.id].task, entry.state == RUNNING
+        others = bench.jobs._waiting.keys() - {entry.owner}
         bench.steps.release()
         last = not wanted or task.prompt == "break" or bench.taken[task.seed] + 1 == task.steps
-        if last:
+        if last or (task.prompt == "long" and others):  # it ends, or lets the others pass
             bench.until(lambda: bench.jobs._running is not entry)
         else:
             bench.until(lambda: entry.version == bench.taken[task.seed])

@@ -19,6 +19,7 @@ from modules import tasks
 from modules.engine.history import History
 from modules.engine.studio import Engine
 from modules.models.tokens import TokenCount
+from modules.settings import Settings
 from modules.tasks import Limits, Task, TaskError
 
 PAIRS = {
@@ -116,6 +117,7 @@ class FakeEngine:
     running: int = 0
     most_running: int = 0
     default_model: str = "pocket"
+    settings: Settings = field(default_factory=Settings)
     catalog: dict[str, Card] = field(default_factory=lambda: {"pocket": Card()})
 
     def __post_init__(self) -> None:
@@ -203,6 +205,8 @@ class FakeEngine:
         if isinstance(task, tasks.Controlled):
             self.control_map(task)
         return self._run(task, walk)
+
+    check, explore = run, Engine.explore
 
     def _run(self, task: Task, walk: dict[str, list[float]]) -> Iterator[Step | Result]:
         seed = task.seed if task.seed >= 0 else random.getrandbits(53)
