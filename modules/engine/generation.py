@@ -25,7 +25,8 @@ from modules.diffusion.sampling import Step, sample
 from modules.diffusion.schedule import Scheduler, make_scheduler, visited_levels
 from modules.engine.canvas import prepare
 from modules.images import open_picture, to_pil, to_tensor
-from modules.models.latent import Conditions, LatentModel
+from modules.models.latent import Conditions
+from modules.models.pipelines import Model
 from modules.presets import wildcards
 from modules.tasks import LARGEST_SEED, ImageToImage, Inpaint, Task
 
@@ -63,7 +64,7 @@ def nobody(predict: Network, _: Conditions) -> Network:
     return predict
 
 
-def generate(model: LatentModel, task: Task, witness: Witness = nobody) -> Iterator[Step | Result]:
+def generate(model: Model, task: Task, witness: Witness = nobody) -> Iterator[Step | Result]:
     """Walk from noise to pictures, yielding a Step a network call and at last one Result.
 
     Seed -1 draws one. `witness` may wrap the network, to see what it is asked and what it answers. Closing
@@ -80,11 +81,12 @@ def generate(model: LatentModel, task: Task, witness: Witness = nobody) -> Itera
     asked, task = task, wildcards.resolve(task)
     seeds = tuple((task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    scheduler = make_scheduler(task.sampler, task.schedule, model.noise_schedule)
-    levels = visited_levels(task.sampler, task.schedule, task.steps, model.noise_schedule)
+    noise_schedule = model.noise_schedule.at(task.width, task.height)
+    scheduler = make_scheduler(task.sampler, task.schedule, noise_schedule)
+    levels = visited_levels(task.sampler, task.schedule, task.steps, noise_schedule)
     conditions = model.conditions(task, levels.t)
     predict = witness(functools.partial(model.predict, controls=conditions.controls), conditions)
-    denoise = guided(predict, conditions.base, conditions.weighted, timesteps=len(model.noise_schedule))
+    denoise = guided(predict, conditions.base, conditions.weighted, timesteps=len(noise_schedule))
     way = WAYS.get(task.kind, _from_noise)(model, task, generators, denoise, scheduler)
     latents, visited = torch.empty(0), list[Visited]()
     for step in way.steps:
@@ -108,7 +110,7 @@ class Way(NamedTuple):
 
 
 def _from_noise(
-    model: LatentModel,
+    model: Model,
     task: Task,
     generators: list[torch.Generator],
     denoise: Denoiser,
@@ -120,7 +122,7 @@ def _from_noise(
 
 
 def _from_picture(
-    model: LatentModel,
+    model: Model,
     task: ImageToImage | Inpaint,
     generators: list[torch.Generator],
     denoise: Denoiser,
@@ -141,7 +143,7 @@ def _from_picture(
     return Way(steps, canvas.finished, {"edited": _fingerprints(task)})
 
 
-WAYS: dict[str, Callable[[LatentModel, Any, list[torch.Generator], Denoiser, Scheduler], Way]] = {
+WAYS: dict[str, Callable[[Model, Any, list[torch.Generator], Denoiser, Scheduler], Way]] = {
     ImageToImage.kind: _from_picture,
     Inpaint.kind: _from_picture,
 }
@@ -217,7 +219,7 @@ class Stopwatch:
         return time.perf_counter() - self._start - self._idle
 
 
-def _numbers(values: torch.Tensor, model: LatentModel, where: str) -> torch.Tensor:
+def _numbers(values: torch.Tensor, model: Model, where: str) -> torch.Tensor:
     if not torch.isfinite(values).all():
         raise GenerationError(
             f"The picture stopped being numbers {where} (computed in {_name(model.dtype)}). "
@@ -231,7 +233,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _info(
-    model: LatentModel,
+    model: Model,
     task: Task,
     seeds: tuple[int, ...],
     visited: list[Visited],

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 import modules
+from modules.models.folders import described, labels
 from modules.tasks import KINDS, Controlled, Limits, Task, TaskError, not_one_of
 
 CATALOGUE = modules.HOME / "presets" / "models.yaml"
@@ -113,7 +114,7 @@ class ModelCard(Card):
     def classes(self) -> list[str]:
         """The names of the classes it knows, in the order of its class embedding; empty if it knows none."""
         path = self.part("class_embedding") / "classes.json"
-        return json.loads(path.read_text("utf-8")) if path.is_file() else []
+        return json.loads(path.read_text("utf-8")) if path.is_file() else labels(self.folder)
 
     def scheduler_config(self) -> dict[str, Any]:
         """The diffusers configuration of its noise schedule, read without touching the weights."""
@@ -144,6 +145,8 @@ def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
 
     `shares` as in ModelCard.
     """
+    if fields := described(folder):
+        return ModelCard(id=folder.name, title=folder.name, folder=folder, **fields)
     if not (folder / "unet" / "config.json").is_file():
         raise CatalogueError(
             f"{folder} is no model folder: it has no unet/config.json, which diffusers would have saved."

@@ -16,6 +16,10 @@ from modules.models.catalog import CONTROLNETS, ModelCard
 
 MANIFEST = "manifest.json"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+PICKLED = (
+    "{folder} holds only pickled weights, which can run any program when opened. If you "
+    "trust them, convert them once: load them with diffusers, then pipeline.save_pretrained(folder)."
+)
 
 
 class LoadError(RuntimeError):
@@ -91,10 +95,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if files:
         return full or files
     if any(path.suffix in PICKLES for path in folder.glob("*")):
-        raise LoadError(
-            f"{folder} holds only pickled weights, which can run any program when opened. If you "
-            "trust them, convert them once: load them with diffusers, then pipeline.save_pretrained(folder)."
-        )
+        raise LoadError(PICKLED.format(folder=folder))
     raise LoadError(f"{folder} holds no .safetensors file: copy or download the model again.")
 
 

@@ -1,4 +1,4 @@
-"""A model card becomes a LatentModel here: device and dtype chosen, files checked, its family asked."""
+"""A model card becomes a model here: device and dtype chosen, files checked, its family asked."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from modules.models.catalog import ModelCard
 from modules.models.controls import controls_of
 from modules.models.files import LoadError, fingerprint_of
-from modules.models.latent import LatentModel
+from modules.models.folders import PIPELINES
+from modules.models.pipelines import load_pipeline
 from modules.models.pocket import load_pocket
 from modules.models.stable_diffusion import load_stable_diffusion
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load(card: ModelCard, device: str = "auto", dtype: str = "auto") -> LatentModel:
-    """The model of a card, ready to paint; LoadError, with a sentence, if a file is missing or damaged."""
+def load(card: ModelCard, device: str = "auto", dtype: str = "auto") -> Any:
+    """The model of a card, a LatentModel or a PipelineModel, ready to paint.
+
+    LoadError, with a sentence, if a file is missing or damaged.
+    """
     hash = fingerprint_of(card)
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
@@ -85,7 +90,8 @@ def _allowances() -> list[int]:
     return found
 
 
-FAMILIES: dict[str, Callable[[ModelCard, str, torch.device, torch.dtype], LatentModel]] = {
+FAMILIES: dict[str, Callable[[ModelCard, str, torch.device, torch.dtype], Any]] = {
     "pocket": load_pocket,
     "stable-diffusion": load_stable_diffusion,
+    **dict.fromkeys({kind.family for kind in PIPELINES.values()}, load_pipeline),
 }

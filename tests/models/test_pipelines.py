@@ -1,0 +1,114 @@
+"""Families beyond the U-Net: from a saved folder, our loop gives the stock pipeline's picture."""
+
+import dataclasses
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from modules.engine.generation import generate, noise
+from modules.models.catalog import card_for_folder
+from modules.models.loading import load
+from modules.tasks import ClassConditional, Task, TaskError, TextToImage
+from tests.tiny_pipelines import write_tiny_pipeline
+
+SIZE = 128
+ASKED = {"steps": 4, "seed": 7, "width": SIZE, "height": SIZE, "sampler": "Euler", "schedule": "default"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A function that writes a tiny pipeline once, and gives its folder."""
+    made: dict[str, Path] = {}
+
+    def write(name: str, kind: str = "", **changes):
+        if name not in made:
+            made[name] = write_tiny_pipeline(tmp_path_factory.mktemp(name) / name, kind or name, **changes)
+        return made[name]
+
+    return write
+
+
+def ours(folder: Path, task: Task):
+    """Our steps, and the result, of a task on the model in a folder; the model too."""
+    model = load(card_for_folder(folder), "cpu")
+    *steps, result = generate(model, task)
+    return model, steps, result
+
+
+def start(model, task: Task) -> torch.Tensor:
+    shape = model.latent_shape(task.width, task.height)
+    return noise([torch.Generator().manual_seed(task.seed)], shape)
+
+
+def stock(folder: Path, name: str):
+    pipe = getattr(diffusers, name).from_pretrained(folder, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def same(result, picture) -> None:
+    """One picture to 1e-4 before rounding is one picture to one grey level after it."""
+    theirs = np.asarray(picture, int)
+    assert theirs.std() > 1
+    assert np.abs(np.asarray(result.images[0], int) - theirs).max() <= 1
+
+
+def test_stable_diffusion_3(folder):
+    place = folder("sd3")
+    task = TextToImage(prompt="a red cat", negative_prompt="blue", guidance_scale=4.0, model="sd3", **ASKED)
+    model, steps, result = ours(place, task)
+    pipe = stock(place, "StableDiffusion3Pipeline")
+    asked = {"prompt": task.prompt, "negative_prompt": "blue", "guidance_scale": 4.0,
+             "num_inference_steps": 4, "height": SIZE, "width": SIZE,
+             "latents": start(model, task)}  # fmt: skip
+    theirs = pipe(**asked, output_type="latent").images
+    torch.testing.assert_close(steps[-1].latents, theirs, atol=1e-4, rtol=1e-4)
+    same(result, pipe(**asked).images[0])
+    assert result.info["timesteps"] == pytest.approx(pipe.scheduler.timesteps.tolist(), rel=1e-6)
+    sigma = np.array(result.info["timesteps"]) / 1000
+    np.testing.assert_allclose(result.info["snr"], ((1 - sigma) / sigma) ** 2, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("guidance", [3.5, 1.0])
+def test_flux(folder, guidance):
+    place = folder(f"flux-{guidance}", "flux", guidance=guidance != 1)
+    task = TextToImage(prompt="a red cat", guidance_scale=guidance, model=place.name, **ASKED)
+    model, steps, result = ours(place, task)
+    pipe = stock(place, "FluxPipeline")
+    latents = pipe._pack_latents(start(model, task), 1, 16, SIZE // 8, SIZE // 8)
+    asked = {"prompt": task.prompt, "guidance_scale": guidance, "num_inference_steps": 4, "height": SIZE,
+             "width": SIZE, "max_sequence_length": 512 if guidance != 1 else 256,
+             "latents": latents}  # fmt: skip
+    theirs = pipe._unpack_latents(pipe(**asked, output_type="latent").images, SIZE, SIZE, 8)
+    torch.testing.assert_close(steps[-1].latents, theirs, atol=1e-4, rtol=1e-4)
+    same(result, pipe(**asked).images[0])
+    assert result.info["timesteps"] == pytest.approx(pipe.scheduler.timesteps.tolist(), rel=1e-6)
+    with pytest.raises(TaskError, match=r"negative_prompt must be empty: flux-.* has its guidance"):
+        model.conditions(dataclasses.replace(task, negative_prompt="blue"))
+    if guidance == 1:
+        with pytest.raises(TaskError, match=r"guidance_scale is 3; flux-1\.0 takes none, which is 1"):
+            model.conditions(dataclasses.replace(task, guidance_scale=3.0))
+
+
+@pytest.mark.parametrize("scale", [4.0, 1.0])
+def test_dit(folder, scale):
+    place = folder("dit")
+    task = ClassConditional(class_name="crane (2)", class_scale=scale, model="dit",
+                            **ASKED | {"sampler": "DDIM"})  # fmt: skip
+    model, steps, result = ours(place, task)
+    pipe = stock(place, "DiTPipeline")
+    # the studio's DDIM begins its strides at timestep 1 for every model
+    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, steps_offset=1)
+    generator = torch.Generator().manual_seed(7)
+    theirs = pipe([2], guidance_scale=scale, num_inference_steps=4, generator=generator).images[0]
+    assert card_for_folder(place).classes() == ["tench, Tinca tinca", "crane", "crane (2)"]
+    assert steps[-1].guidance_norm == 0 or scale != 1
+    same(result, theirs)
+    for name in ("prompt", "negative_prompt"):
+        with pytest.raises(TaskError, match=f"{name} must be empty: dit knows classes and no words"):
+            model.conditions(dataclasses.replace(task, **{name: "a cat"}))
+    with pytest.raises(TaskError, match="class_name is 'dog'"):
+        model.conditions(dataclasses.replace(task, class_name="dog"))
