@@ -16,9 +16,9 @@ class DiT(PipelineModel):
     """A DiTPipeline's networks (Peebles and Xie 2023)."""
 
     @torch.no_grad()
-    def conditions(self, task: Task, timesteps: Sequence[float] = ()) -> Conditions:
+    def conditions(self, task: Task, timesteps: Sequence[float] = (), scene: Any = None) -> Conditions:
         """The class with its weight, over no class; TaskError for words, and for an unknown class."""
-        del timesteps
+        del timesteps, scene
         assert isinstance(task, ClassConditional)  # the card serves no other kind
         for name in ("prompt", "negative_prompt"):
             if getattr(task, name).strip():

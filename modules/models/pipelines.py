@@ -8,7 +8,7 @@ PipelineModel in a file beside this one.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,8 +25,8 @@ from modules.models.levels import noise_of
 from modules.models.networks import autoencoder_dtype
 from modules.tasks import Task, TaskError
 
-Told = Mapping[str, Any]
-"""What one network call is told beside the noise level, each tensor for one picture."""
+Told = Any
+"""What one network call is told beside the noise level, by name, each tensor for one picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,12 @@ class PipelineModel:
         return self.decode(latents)
 
     @torch.no_grad()
-    def conditions(self, task: Task, timesteps: Sequence[float] = ()) -> Conditions:
+    def conditions(self, task: Task, timesteps: Sequence[float] = (), scene: Any = None) -> Conditions:
         """Base and weighted conditions of a task; TaskError, in words, for guidance that cannot be had.
 
         These text encoders take no weights on words: brackets are read, and the words used plainly.
         """
-        del timesteps
+        del timesteps, scene
         prompt, negative = (emphasis.plain(emphasis.parse(text.strip())) for text in prompts_of(task))
         told, cut = self.words(prompt, task), self._cut(prompt) + self._cut(negative)
         if self.guidance() == "true":
