@@ -53,6 +53,8 @@ class Change:
             ranks, mine = (self.up.flatten(1).shape[1], self.down.shape[0]), tuple(self.middle.shape)
             return mine == (*ranks, *kernel) and self.down.numel() == ranks[1] * into
         rank = self.up.flatten(1).shape[1]
+        if self.magnitude is not None and self.magnitude.numel() not in (out, into):
+            return False
         held = tuple(self.down.shape)
         return held[:2] == (rank, into) and self.down[0, 0].numel() == torch.Size(kernel).numel()
 
@@ -72,7 +74,7 @@ class Change:
             return low
         base = weight.to(torch.float32)
         changed, magnitude = base + low, self.magnitude.to(weight.device, torch.float32)
-        if magnitude.numel() == len(weight):  # one length for every row; else, as some trainers do, a column
+        if magnitude.ndim == 1 or len(magnitude) == len(weight):  # a length a row; some trainers: a column
             lengths = changed.flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.ndim - 1))
         else:
             lengths = changed.transpose(0, 1).flatten(1).norm(dim=1).reshape(1, -1, *[1] * (weight.ndim - 2))
@@ -203,10 +205,13 @@ def _change(
     if not (ranked or plain):
         raise LoadError(f"{name} is damaged: its layer {layer[:80]} is not whole. Download it again.")
     if down is None:
-        return Change(layer=layer, **held)  # alpha means nothing to a difference
+        return Change(
+            layer=layer, difference=held.get("difference"), bias=held.get("bias")
+        )  # alpha means nothing to a difference
     strength = float(alpha) if alpha is not None else _told(layer, alphas)
     scale = 1.0 if strength is None else strength / (len(down) if middle is None else len(middle))
-    return Change(layer=layer, scale=scale, **held)
+    magnitude, bias = held.get("magnitude"), held.get("bias")
+    return Change(layer=layer, up=up, down=down, middle=middle, scale=scale, magnitude=magnitude, bias=bias)
 
 
 def _told(layer: str, alphas: list[tuple[str, float]]) -> float | None:
