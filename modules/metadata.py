@@ -46,6 +46,8 @@ INFOTEXT_FIELDS = {
     "Variation seed": "variation_seed",
     "Variation seed strength": "variation_strength",
 }
+ADAPTER_HASHES = {"lora": "Lora hashes", "embedding": "TI hashes"}
+"""Kinds of adapters, and where A1111's text has their hashes; the prompt itself says which are used."""
 _PAIR = re.compile(r'\s*([\w /]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
@@ -122,6 +124,10 @@ def infotext(info: Mapping[str, Any]) -> str:
         pairs["Variation seed strength"] = _short(info["variation_strength"])
     if "strength" in info:
         pairs["Denoising strength"] = _short(info["strength"])
+    for kind, title in ADAPTER_HASHES.items():
+        used = {each["name"]: each["hash"] for each in info.get("adapters", ()) if each["kind"] == kind}
+        if used:
+            pairs[title] = ", ".join(f"{name}: {hash}" for name, hash in used.items())
     pairs["Version"] = f"Epsilon Studio {info['versions']['epsilon_studio']}"
     lines = [info["prompt"]]
     if info["negative_prompt"]:
@@ -150,8 +156,8 @@ def from_infotext(source: str) -> Recipe:
     if spacing := pairs.pop("Schedule type", ""):
         ours = {theirs: ours for ours, theirs in SCHEDULE_TYPES.items()}
         values["schedule"] = ours.get(spacing, spacing)
-    pairs.pop("Version", None)
-    pairs.pop("Model hash", None)
+    for known in ("Version", "Model hash", *ADAPTER_HASHES.values()):
+        pairs.pop(known, None)
     return _recipe(kind, values, {}, list(pairs))
 
 

@@ -95,6 +95,7 @@ class Settings:
     auth: tuple[str, str] | None = field(default=None, repr=False)
     output_dir: Path = modules.HOME / "outputs"
     models: Path = modules.HOME / "models"
+    adapters_dir: Path = modules.HOME / "adapters"
     limits: Mapping[str, Limits] = field(default_factory=dict)
     queue_size: int = LOCAL_QUEUE
     keep_seconds: float | None = None
@@ -129,6 +130,7 @@ class Settings:
             auth=(USER, password) if password else None,
             output_dir=output_dir,
             models=Path(asked.models).expanduser().resolve(),
+            adapters_dir=Path(asked.adapters).expanduser().resolve(),
             limits=PUBLIC_LIMITS if public else {},
             queue_size=PUBLIC_QUEUE if public else LOCAL_QUEUE,
             keep_seconds=PUBLIC_KEEP_SECONDS if public else None,
@@ -193,6 +195,14 @@ FLAGS = (
         "bfloat16 is faster on recent CPUs)",
         _one_of(DTYPES),
         default="auto",
+    ),
+    Flag(
+        "adapters",
+        WHAT,
+        "where LoRAs, embeddings and IP-Adapters lie, in lora/, embeddings/ and ip_adapter/ "
+        "(default: adapters, beside app.py)",
+        default=str(modules.HOME / "adapters"),
+        metavar="FOLDER",
     ),
     Flag("offline", ELSE, "never reach for the network, not even for a model", _truth, default=False),
     Flag(

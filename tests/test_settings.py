@@ -104,3 +104,8 @@ def test_outputs_go_where_they_are_sent(tmp_path):
     assert settings("--outputs", str(tmp_path)).output_dir == tmp_path
     assert settings("--public", "--outputs", str(tmp_path)).output_dir == tmp_path / "public"
     assert "epsilon-studio" in str(settings("--public").output_dir)
+
+
+def test_adapters_lie_beside_app_or_where_one_says(tmp_path):
+    assert settings().adapters_dir.name == "adapters"
+    assert settings("--adapters", str(tmp_path)).adapters_dir == tmp_path.resolve()

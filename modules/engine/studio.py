@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from modules import tasks
-from modules.conditions import emphasis
+from modules.conditions import emphasis, tags
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine import grids
 from modules.engine.history import History
 from modules.engine.shelf import Shelf
 from modules.engine.trajectory import Trajectories
 from modules.models.catalog import ModelCard
+from modules.models.wardrobe import Wardrobe
 from modules.presets import wildcards
 from modules.settings import Settings
 from modules.tasks import (
@@ -63,6 +64,7 @@ class Engine:
         self.default_model = self.shelf.begin_with(settings.model)
         self.history = History(settings.output_dir, shared=shared)
         self.trajectories = Trajectories()
+        self.wardrobe = Wardrobe(settings.adapters_dir)
         self._painting = threading.Lock()
         self._loading = threading.Lock()
         self._model: LatentModel | None = None
@@ -126,6 +128,7 @@ class Engine:
         self._check_levels(task, getattr(task, "strength", 1.0))
         for name in wildcards.TASK_FIELDS:  # refuses a wildcard without a list, and a weight beyond reason
             emphasis.parse(wildcards.resolved(getattr(task, name), task.seed, name))
+        self.wardrobe.check(wildcards.resolve(task))
         if isinstance(task, ImageToImage | Inpaint):
             from modules.engine.canvas import opened
 
@@ -221,7 +224,8 @@ class Engine:
         """
         from modules.models.tokens import count_tokens
 
-        return count_tokens(self.card(model or self.default_model), wildcards.resolved(prompt, 0))
+        words = tags.words(wildcards.resolved(prompt, 0))
+        return count_tokens(self.card(model or self.default_model), words, self.wardrobe.lengths())
 
     def samplers(self) -> list[str]:
         """The names of all samplers."""
@@ -273,8 +277,10 @@ class Engine:
         return [self.history.add(picture, result.info, i, owner) for i, picture in enumerate(result.images)]
 
     def _painted(self, task: Task) -> Iterator[Step | Result]:
-        with self._painting:
-            yield from self.trajectories.recorded(self._model_for(task.model), task)
+        from modules.models.adapters import undressed_after
+
+        with self._painting, undressed_after(self._model_for(task.model)) as model:
+            yield from self.trajectories.recorded(model, task)
 
     def _model_for(self, name: str) -> LatentModel:
         """The model of that name, loaded if it is not the one in memory, which it then replaces."""
@@ -289,11 +295,12 @@ class Engine:
             return self._model
 
     def _loaded(self, name: str) -> LatentModel:
+        from modules.models.adapters import dressing
         from modules.models.loading import LoadError, load, set_threads
 
         set_threads()
         try:
-            return load(self.catalog[name], self.settings.device, self.settings.dtype)
+            return dressing(load(self.catalog[name], self.settings.device, self.settings.dtype), self.wardrobe)
         except LoadError:
             raise
         except Exception as error:

@@ -5,38 +5,44 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modules.conditions.tags import LoraTag, taken_out
 from modules.models.embeddings import teach
 from modules.models.latent import Conditions, LatentModel
 from modules.models.lora import from_tensors, put_on, read_file
-from modules.models.shelf import Shelf, short_hash
+from modules.models.wardrobe import Wardrobe, short_hash
 from modules.tasks import Task
 
 
-@contextmanager
-def dressed(model: LatentModel, shelf: Shelf) -> Iterator[LatentModel]:
+def dressing(model: Any, wardrobe: Wardrobe) -> Any:
     """The model as it is, except that it puts on what a task asks for when it is asked for its conditions.
 
-    Weights are never touched: adapters are computed beside them. When the context ends, however it does, they
-    are off. A model of another kind comes back as it was.
+    Weights are never touched: adapters are computed beside them. A model of another kind stays as it is.
     """
     if not isinstance(model, LatentModel):
+        return model
+    own = {each.name: getattr(model, each.name) for each in dataclasses.fields(model)}
+    return Dressed(**own, wardrobe=wardrobe)
+
+
+@contextmanager
+def undressed_after(model: Any) -> Iterator[Any]:
+    """When the context ends, however it does, the model wears nothing."""
+    try:
         yield model
-        return
-    own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
-    with ExitStack() as worn:
-        yield Dressed(**own, shelf=shelf, worn=worn)
+    finally:
+        if isinstance(model, Dressed):
+            model.worn.close()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dressed(LatentModel):
-    """A LatentModel with adapters out of a shelf, on as long as `worn` is open."""
+    """A LatentModel with adapters out of a wardrobe, those of its last task, until `worn` is closed."""
 
-    shelf: Shelf
-    worn: ExitStack
+    wardrobe: Wardrobe
+    worn: ExitStack = field(default_factory=ExitStack)
 
     def conditions(self, task: Task, timesteps: Sequence[float] = (), *where: Any, **how: Any) -> Conditions:
         """As LatentModel's, of the words alone, under the adapters that the task asks for.
@@ -46,14 +52,14 @@ class Dressed(LatentModel):
         self.worn.close()
         words, tags = taken_out(task)
         record = [self._wear(tag) for tag in tags]
-        called = self.shelf.called(words)
+        called = self.wardrobe.called(words)
         teach(encoders(self), called, self.card.title, self.worn)
         record += [{"kind": "embedding", "name": n, "hash": short_hash(path)} for n, path in called.items()]
         found = super().conditions(words, timesteps, *where, **how)
         return dataclasses.replace(found, record={**found.record, "adapters": record}) if record else found
 
     def _wear(self, tag: LoraTag) -> dict[str, Any]:
-        path = self.shelf.lora(tag.name)
+        path = self.wardrobe.lora(tag.name)
         networks = {"unet": self.unet} | {
             f"text_encoder{'_2' * i}": encoder.network for i, encoder in enumerate(encoders(self))
         }

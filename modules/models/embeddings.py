@@ -12,7 +12,7 @@ import torch
 from modules.conditions.named import NamedTokens
 from modules.models.files import LoadError
 from modules.models.lora import read_file
-from modules.models.shelf import SDXL_VECTORS
+from modules.models.wardrobe import SDXL_VECTORS
 
 
 def teach(encoders: Sequence[Any], files: Mapping[str, Path], title: str, stack: ExitStack) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from modules.conditions.emphasis import parse, paused
+from modules.conditions.named import NamedTokens
 from modules.conditions.windows import BERT_TOKENS, CLIP_TOKENS, windows_of
 from modules.models.catalog import ModelCard
 
@@ -26,8 +29,13 @@ class TokenCount(NamedTuple):
     left_out: str
 
 
-def count_tokens(card: ModelCard, prompt: str) -> TokenCount | None:
-    """How a prompt fits the model; None where that is not known. TaskError for a weight beyond limits."""
+def count_tokens(
+    card: ModelCard, prompt: str, learned: Mapping[str, int] = MappingProxyType({})
+) -> TokenCount | None:
+    """How a prompt fits the model; None where that is not known. TaskError for a weight beyond limits.
+
+    `learned`: names of embeddings, and how many tokens each takes.
+    """
     room = ROOM.get(card.family)
     tokenizer = _tokenizer(card.part("tokenizer")) if room else None
     if room is None or tokenizer is None:
@@ -35,7 +43,8 @@ def count_tokens(card: ModelCard, prompt: str) -> TokenCount | None:
     parts = parse(prompt.strip())
     if card.family == "pocket":
         parts = [paused(parts)]  # as its encoder does
-    windows, left_out = windows_of(parts, tokenizer, room)
+    named: Any = NamedTokens(tokenizer, {name: [-1] * count for name, count in learned.items()})
+    windows, left_out = windows_of(parts, named if learned else tokenizer, room)
     return TokenCount(sum(map(len, windows)), room * len(windows), len(windows), left_out)
 
 

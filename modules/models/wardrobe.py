@@ -23,7 +23,7 @@ TEXTS = ("prompt", "negative_prompt")
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Wardrobe:
     """A folder with lora/, embeddings/ and ip_adapter/, each of which may be missing, as may all of it."""
 
     folder: Path | None = None
