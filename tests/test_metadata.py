@@ -99,6 +99,19 @@ def test_a_variation_is_told_by_a1111s_names():
     assert "Variation" not in infotext(info_of(TextToImage(seed=5, variation_seed=6)))
 
 
+def test_adapters_are_told_by_a1111s_names_and_stay_in_the_prompt():
+    asked = TextToImage(prompt="a cat, moody <lora:soft:0.5>", seed=7)
+    used = [
+        {"kind": "lora", "name": "soft", "weight": 0.5, "hash": "aa11"},
+        {"kind": "embedding", "name": "moody", "hash": "bb22"},
+        {"kind": "lora", "name": "hard", "weight": 1.0, "hash": "cc33"},
+    ]
+    text = infotext(info_of(asked) | {"adapters": used})
+    assert 'Lora hashes: "soft: aa11, hard: cc33", TI hashes: "moody: bb22"' in text
+    found = from_infotext(text)
+    assert (found.task.prompt, found.unread) == (asked.prompt, ())
+
+
 def test_a_picture_of_a1111_lists_what_has_no_place_here():
     recipe = from_infotext(
         "masterpiece, a cat\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, "
@@ -109,7 +122,7 @@ def test_a_picture_of_a1111_lists_what_has_no_place_here():
         prompt="masterpiece, a cat", negative_prompt="blurry", steps=20, sampler="DPM++ 2M",
         schedule="trailing", guidance_scale=7.0, seed=123, width=512, height=768, model="dream",
     )  # fmt: skip
-    assert recipe.unread == ("Clip skip", "Lora hashes", "Steps2")
+    assert recipe.unread == ("Clip skip", "Steps2")
 
 
 def test_values_out_of_limits_are_left_out_and_listed():

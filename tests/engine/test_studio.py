@@ -282,3 +282,24 @@ def test_some_samplers_take_few_steps(engine):
     assert (engine.most_steps("LCM"), engine.most_steps("DDIM")) == (50, 1000)
     with pytest.raises(TaskError, match="sampler is 'Magic'"):
         engine.most_steps("Magic")
+
+
+def test_a_lora_is_worn_for_one_job_and_unknown_ones_are_refused_at_once(engine, tmp_path, monkeypatch):
+    from modules.models.shelf import Shelf
+    from tests.models.test_adapters import weights, write_lora
+
+    model = engine._model_for("tiny")
+    before = weights(model)
+    write_lora(tmp_path / "lora" / "soft.safetensors", {"unet": model.unet})
+    monkeypatch.setattr(engine, "shelf", Shelf(tmp_path))
+    object.__setattr__(model, "shelf", engine.shelf)
+    asked = dataclasses.replace(TASK, prompt="a red apple <lora:{soft|soft}:1>")
+    with pytest.raises(TaskError, match="'loud'; it must be one of soft"):
+        engine.run(dataclasses.replace(TASK, prompt="<lora:loud:1>"))
+    plain, dressed, after = ([*engine.run(one)][-1] for one in (TASK, asked, TASK))
+    assert dressed.info["adapters"][0]["name"] == "soft"
+    assert "adapters" not in plain.info
+    assert plain.images[0].tobytes() == after.images[0].tobytes() != dressed.images[0].tobytes()
+    assert weights(model) == before
+    tokens = engine.count_tokens("a red apple").used
+    assert engine.count_tokens("a red apple <lora:soft:1>").used == tokens
