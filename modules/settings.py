@@ -95,7 +95,7 @@ class Settings:
     auth: tuple[str, str] | None = field(default=None, repr=False)
     output_dir: Path = modules.HOME / "outputs"
     models: Path = modules.HOME / "models"
-    adapters_dir: Path = modules.HOME / "adapters"
+    adapters: Path = modules.HOME / "adapters"
     limits: Mapping[str, Limits] = field(default_factory=dict)
     queue_size: int = LOCAL_QUEUE
     keep_seconds: float | None = None
@@ -130,7 +130,7 @@ class Settings:
             auth=(USER, password) if password else None,
             output_dir=output_dir,
             models=Path(asked.models).expanduser().resolve(),
-            adapters_dir=Path(asked.adapters).expanduser().resolve(),
+            adapters=Path(asked.adapters).expanduser().resolve(),
             limits=PUBLIC_LIMITS if public else {},
             queue_size=PUBLIC_QUEUE if public else LOCAL_QUEUE,
             keep_seconds=PUBLIC_KEEP_SECONDS if public else None,
@@ -196,20 +196,20 @@ FLAGS = (
         _one_of(DTYPES),
         default="auto",
     ),
-    Flag(
-        "adapters",
-        WHAT,
-        "where LoRAs, embeddings and IP-Adapters lie, in lora/, embeddings/ and ip_adapter/ "
-        "(default: adapters, beside app.py)",
-        default=str(modules.HOME / "adapters"),
-        metavar="FOLDER",
-    ),
     Flag("offline", ELSE, "never reach for the network, not even for a model", _truth, default=False),
     Flag(
         "models",
         ELSE,
         "where models lie that were downloaded, or put there (default: models, beside app.py)",
         default=str(modules.HOME / "models"),
+        metavar="FOLDER",
+    ),
+    Flag(
+        "adapters",
+        ELSE,
+        "where LoRAs, embeddings and IP-Adapters lie, in lora/, embeddings/ and ip_adapter/ "
+        "(default: adapters, beside app.py)",
+        default=str(modules.HOME / "adapters"),
         metavar="FOLDER",
     ),
     Flag("outputs", ELSE, "where finished pictures go (default: outputs, beside app.py)", metavar="FOLDER"),

@@ -107,5 +107,5 @@ def test_outputs_go_where_they_are_sent(tmp_path):
 
 
 def test_adapters_lie_beside_app_or_where_one_says(tmp_path):
-    assert settings().adapters_dir.name == "adapters"
-    assert settings("--adapters", str(tmp_path)).adapters_dir == tmp_path.resolve()
+    assert settings().adapters.name == "adapters"
+    assert settings("--adapters", str(tmp_path)).adapters == tmp_path.resolve()

@@ -64,7 +64,7 @@ class Engine:
         self.default_model = self.shelf.begin_with(settings.model)
         self.history = History(settings.output_dir, shared=shared)
         self.trajectories = Trajectories()
-        self.wardrobe = Wardrobe(settings.adapters_dir)
+        self.wardrobe = Wardrobe(settings.adapters)
         self._painting = threading.Lock()
         self._loading = threading.Lock()
         self._model: LatentModel | None = None
@@ -300,7 +300,9 @@ class Engine:
 
         set_threads()
         try:
-            return dressing(load(self.catalog[name], self.settings.device, self.settings.dtype), self.wardrobe)
+            return dressing(
+                load(self.catalog[name], self.settings.device, self.settings.dtype), self.wardrobe
+            )
         except LoadError:
             raise
         except Exception as error:

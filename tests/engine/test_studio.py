@@ -285,14 +285,14 @@ def test_some_samplers_take_few_steps(engine):
 
 
 def test_a_lora_is_worn_for_one_job_and_unknown_ones_are_refused_at_once(engine, tmp_path, monkeypatch):
-    from modules.models.shelf import Shelf
+    from modules.models.wardrobe import Wardrobe
     from tests.models.test_adapters import weights, write_lora
 
     model = engine._model_for("tiny")
     before = weights(model)
     write_lora(tmp_path / "lora" / "soft.safetensors", {"unet": model.unet})
-    monkeypatch.setattr(engine, "shelf", Shelf(tmp_path))
-    object.__setattr__(model, "shelf", engine.shelf)
+    monkeypatch.setattr(engine, "wardrobe", Wardrobe(tmp_path))
+    object.__setattr__(model, "wardrobe", engine.wardrobe)
     asked = dataclasses.replace(TASK, prompt="a red apple <lora:{soft|soft}:1>")
     with pytest.raises(TaskError, match="'loud'; it must be one of soft"):
         engine.run(dataclasses.replace(TASK, prompt="<lora:loud:1>"))
