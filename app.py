@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     blocks = ui.build(engine, settings)
     _, address, link = blocks.launch(**ui.launch_options(settings), prevent_thread_lock=True)
     print(f"Epsilon Studio is open at {address}")
+    if settings.mcp:
+        print(f"MCP clients connect to {address}gradio_api/mcp/")
     if link:
         print(f"Shared at {link}")
     for note in (*settings.notes, *engine.notes()):

@@ -9,6 +9,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +93,7 @@ class Settings:
     dtype: str = "auto"
     offline: bool = False
     public: bool = False
+    mcp: bool = False
     auth: tuple[str, str] | None = field(default=None, repr=False)
     output_dir: Path = modules.HOME / "outputs"
     models: Path = modules.HOME / "models"
@@ -111,6 +113,8 @@ class Settings:
         asked = parser.parse_args(argv)
         if asked.share and asked.offline:
             parser.error("--share needs the network and --offline forbids it: choose one")
+        if asked.mcp and find_spec("mcp") is None:
+            parser.error('--mcp needs one more package; install it with: pip install "mcp<2"')
         where = _where(asked, environ)
         on_spaces = where in ("spaces", "zerogpu")
         public = asked.public or on_spaces
@@ -127,6 +131,7 @@ class Settings:
             dtype=asked.dtype,
             offline=asked.offline,
             public=public,
+            mcp=asked.mcp,
             auth=(USER, password) if password else None,
             output_dir=output_dir,
             models=Path(asked.models).expanduser().resolve(),
@@ -195,6 +200,13 @@ FLAGS = (
         "bfloat16 is faster on recent CPUs)",
         _one_of(DTYPES),
         default="auto",
+    ),
+    Flag(
+        "mcp",
+        ELSE,
+        'also serve the studio as tools for MCP clients; needs: pip install "mcp<2"',
+        _truth,
+        default=False,
     ),
     Flag("offline", ELSE, "never reach for the network, not even for a model", _truth, default=False),
     Flag(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from modules import settings as room
 from modules.settings import FLAGS, PUBLIC_LIMITS, Settings
 
 
@@ -88,6 +89,15 @@ def test_nonsense_is_refused_in_words(argv, environ, words, capsys):
         Settings.from_args(argv, environ)
     assert end.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_mcp_says_what_it_needs(monkeypatch, capsys):
+    assert Settings.from_args(["--mcp"], {}).mcp
+    monkeypatch.setattr(room, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        Settings.from_args(["--mcp"], {})
+    assert 'pip install "mcp<2"' in capsys.readouterr().err
+    assert not Settings.from_args([], {}).mcp
 
 
 def test_help_shows_every_flag(capsys):

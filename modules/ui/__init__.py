@@ -25,7 +25,7 @@ def build(engine: Any, settings: Any) -> gr.Blocks:
         alone = settings.where == "zerogpu"
         jobs = None if alone else Jobs(partial(runs.work, engine), settings.queue_size)
         Page(engine, jobs).assemble(blocks)
-        api.add_endpoints(engine, jobs)
+        api.add_endpoints(engine, jobs, mcp=settings.mcp)
     return blocks.queue(max_size=settings.queue_size, default_concurrency_limit=8)
 
 
@@ -45,6 +45,7 @@ def launch_options(settings: Any) -> dict[str, Any]:
         "server_name": settings.host,
         "server_port": settings.port,
         "share": settings.share,
+        "mcp_server": settings.mcp,
         "auth": settings.auth,
         "quiet": True,
         "_frontend": False,  # else gradio knocks at its own door and gives up where that takes 3 seconds

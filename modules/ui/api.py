@@ -14,13 +14,15 @@ from PIL import Image
 from modules import images, metadata
 from modules.engine.jobs import DONE, Jobs
 from modules.tasks import KINDS, Inpaint, Task
-from modules.ui import runs
+from modules.ui import runs, tools
 from modules.ui.history import owner_name
 from modules.ui.toolkit import gr, on_gpu
 
 
-def add_endpoints(engine: Any, jobs: Jobs | None = None) -> None:
+def add_endpoints(engine: Any, jobs: Jobs | None = None, *, mcp: bool = False) -> None:
     """Adds an endpoint for every kind of Task, /snr_curve, and with `jobs` /submit, /job and /cancel.
+
+    With `mcp` the kinds are tools besides, see tools.py; what answers at once is a tool as it is.
 
     Call inside gr.Blocks.
 
@@ -30,18 +32,22 @@ def add_endpoints(engine: Any, jobs: Jobs | None = None) -> None:
     hidden: dict[tuple[str, Any], Any] = {}  # by name and default: kinds share what they have in common
     files = gr.File(visible=False, file_count="multiple", label="images")
     told = gr.JSON(visible=False, label="info")
+
+    def shared(kind: type[Task], field: dataclasses.Field[Any]) -> Any:
+        value = engine.default(kind, field.name)
+        if (field.name, value) not in hidden:
+            hidden[field.name, value] = _input(field, value)
+        return hidden[field.name, value]
+
+    if mcp:
+        tools.add_tools(engine, jobs, shared, _signed)
     for name, kind in KINDS.items():
-        inputs = {}
-        for field in dataclasses.fields(kind):
-            value = engine.default(kind, field.name)
-            if (field.name, value) not in hidden:
-                hidden[field.name, value] = _input(field, value)
-            inputs[field.name] = hidden[field.name, value]
-        paint = on_gpu(_painter(engine, kind, [*inputs]))
+        inputs = {field.name: shared(kind, field) for field in dataclasses.fields(kind)}
+        paint = tools.no_tool(on_gpu(_painter(engine, kind, [*inputs])))
         _listen(paint, [*inputs.values()], [files, told], name, concurrency_id="gpu")
     names = ["sampler", "schedule", "steps", "model", "strength"]
     curve_inputs = [hidden[name, engine.default(Inpaint, name)] for name in names]
-    _listen(_curve(engine, names), curve_inputs, [told], "snr_curve", concurrency_limit=None)
+    _listen(_curve(engine, names), curve_inputs, [told], "snr_curve", queue=False)
     if jobs is not None:
         _add_job_endpoints(jobs, files, told)
 
@@ -75,9 +81,9 @@ def _add_job_endpoints(jobs: Jobs, files: Any, told: Any) -> None:
         """Stops a job, within one step if it runs; says whether there was anything to stop."""
         return {"cancelled": jobs.cancel(id)}
 
-    _listen(submit, [kind, fields, owner], [told], "submit", concurrency_limit=None)
-    _listen(job, [id], [files, told], "job", concurrency_limit=None)
-    _listen(cancel, [id], [told], "cancel", concurrency_limit=None)
+    _listen(submit, [kind, fields, owner], [told], "submit", queue=False)
+    _listen(job, [id], [files, told], "job", queue=False)
+    _listen(cancel, [id], [told], "cancel", queue=False)
 
 
 @contextmanager
