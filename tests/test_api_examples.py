@@ -108,7 +108,7 @@ def test_mcp_tools_explain_themselves_and_refuse_in_words(address):
     assert said == help_for(KINDS["text_to_image"], "guidance_scale")
     picture, _, info = made.content
     assert Image.open(io.BytesIO(b64decode(picture.data))).size == (128, 256)
-    assert ast.literal_eval(info.text)["seed"] == 5
+    assert json.loads(info.text)["seed"] == 5
     assert refused.isError
     assert "steps is 0" in refused.content[0].text
 

@@ -1,12 +1,13 @@
 """The Tasks as tools for MCP clients: a plain call waits for its job's turn and returns one picture.
 
 gradio makes a tool of every named endpoint, called as the function is, described as its docstring says. What
-yields returns text alone there, so the endpoints of api.py are kept from the tools, and these take their place.
+yields returns text alone there, so the endpoints of api.py are no tools, and these take their place.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ def add_tools(engine: Any, jobs: Jobs | None, field_input: Callable[..., Any], s
     `field_input` makes the hidden component of a field; `signed` gives a function its parameters' names.
     """
     picture = gr.File(visible=False, label="picture")
-    told = gr.JSON(visible=False, label="info")
+    told = gr.Textbox(visible=False, label="recipe, as JSON")
     for name, kind in KINDS.items():
         fields = [field for field in dataclasses.fields(kind) if field.name != LEFT_OUT]
         tool = _tool(engine, jobs, kind, [field.name for field in fields])
@@ -58,14 +59,16 @@ def described(kind: type[Task], fields: list[dataclasses.Field[Any]]) -> str:
 def _tool(engine: Any, jobs: Jobs | None, kind: type[Task], names: list[str]) -> Callable[..., Any]:
     pictures = {name for name in names if "picture" in kind.__dataclass_fields__[name].metadata}
 
-    def tool(*values: Any) -> tuple[str, dict[str, Any]]:
+    def tool(*values: Any) -> tuple[str, str]:
         try:
             given = {name: value for name, value in zip(names, values, strict=True) if value is not None}
             for name in pictures & given.keys():
                 given[name] = (images.open_mask if name == "mask" else images.open_picture)(given[name])
             path = _painted(engine, jobs, kind.from_dict(given))
             with Image.open(path) as made:
-                return path, dict(metadata.read(made).info)
+                info = metadata.read(made).info
+            recipe = {key: value for key, value in info.items() if not isinstance(value, list | dict)}
+            return path, json.dumps(recipe, ensure_ascii=False)
         except Exception as error:
             raise gr.Error(runs.in_words(error), print_exception=False) from error
 
