@@ -53,9 +53,10 @@ class Sampler:
     ``scheduler``: where its class is found, imported on first use, so that names and notes cost no torch.
     ``ratios``: reads sigma / alpha at every network call off the scheduler, once its timesteps are set.
     ``exploding``: the scheduler keeps x / alpha, whose variance explodes, instead of x.
-    ``stochastic``: it adds fresh noise between calls. ``calls_per_step``: 2 means 2n - 1 calls for n steps.
-    ``distilled``: it expects a consistency-distilled network, not a plain denoiser. ``highest``: the largest
-    level, of a flow's s from 1 to 0, at which it can start.
+    ``stochastic``: it adds fresh noise between calls. ``calls_per_step``: 2 means 2n - 1 calls for n steps;
+    ``extra_calls`` are made on top of those for more than one step. ``distilled``: it expects a
+    consistency-distilled network, not a plain denoiser. ``highest``: the largest level, of a flow's s from 1
+    to 0, at which it can start.
     """
 
     scheduler: str
@@ -66,9 +67,14 @@ class Sampler:
     exploding: bool = False
     stochastic: bool = False
     calls_per_step: int = 1
+    extra_calls: int = 0
     max_steps: int = 1000
     distilled: bool = False
     highest: float = 1.0
+
+    def calls(self, steps: int) -> int:
+        """How many network calls so many steps take."""
+        return self.calls_per_step * (steps - 1) + 1 + (self.extra_calls if steps > 1 else 0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,6 +144,7 @@ SAMPLERS: dict[str, Sampler] = {
         config={"skip_prk_steps": True, "timestep_spacing": "leading", "steps_offset": 1},
         ratios=grid_ratios,
         spacings=("default", "trailing"),
+        extra_calls=1,
     ),
     "LMS": Sampler(
         scheduler="modules.diffusion.corrected.CorrectedLMS",

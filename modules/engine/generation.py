@@ -38,6 +38,10 @@ class GenerationError(RuntimeError):
     """A picture that could not be made; the message is a sentence for the user."""
 
 
+class BrokenPicture(GenerationError):
+    """Latents or pixels that are no picture: not numbers, or one value all over."""
+
+
 class Visited(NamedTuple):
     """What is kept of a Step once it is shown: its level, and how strong guidance was."""
 
@@ -68,18 +72,14 @@ def generate(model: Model, task: Task, witness: Witness = nobody) -> Iterator[St
     """Walk from noise to pictures, yielding a Step a network call and at last one Result.
 
     Seed -1 draws one. `witness` may wrap the network, to see what it is asked and what it answers. Closing
-    the iterator stops at once, undecoded. GenerationError if the latents or the pictures stop being numbers;
-    TaskError for a class that the model lacks.
+    the iterator stops at once, undecoded. BrokenPicture if the latents or the pictures stop being numbers or
+    are blank; TaskError for a class that the model lacks.
     """
-    watch = Stopwatch()
-    if task.seed < 0:
-        task = dataclasses.replace(task, seed=secrets.randbelow(DRAWN_SEEDS))
-    if task.variation_strength and task.variation_seed < 0:
-        task = dataclasses.replace(task, variation_seed=secrets.randbelow(DRAWN_SEEDS))
+    watch, task = Stopwatch(), seeded(task)
     # Wildcards are drawn here: the page, the API and every job come through, the seed is known at last, and
     # a batch has one prompt. The info then holds the words painted, which, with the seed, repeat the picture.
     asked, task = task, wildcards.resolve(task)
-    seeds = tuple((task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size))
+    seeds = seeds_of(task)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     noise_schedule = model.noise_schedule.at(task.width, task.height)
     scheduler = make_scheduler(task.sampler, task.schedule, noise_schedule)
@@ -94,10 +94,12 @@ def generate(model: Model, task: Task, witness: Witness = nobody) -> Iterator[St
         visited.append(Visited(step.t, step.alpha, step.sigma, step.snr, step.guidance_norm))
         with watch.paused():
             yield step
-    decoded = to_pil(_numbers(model.decode(latents), model, "in the decoder"))
-    pictures = tuple(way.finish(picture) for picture in decoded)
+    _picture(latents, model, "in the network")
+    # One by one: a decoder needs far more memory than the network, and gains nothing from company.
+    decoded = (_picture(model.decode(one), model, "in the decoder") for one in latents.split(1))
+    pictures = tuple(way.finish(picture) for pixels in decoded for picture in to_pil(pixels))
     info = _info(model, task, seeds, visited, conditions.words_cut, watch.seconds())
-    more = {"size": list(pictures[0].size), **way.facts, **conditions.record, **_templates(asked, task)}
+    more = {"size": list(pictures[0].size), **way.facts, **conditions.record, **templates(asked, task)}
     yield Result(pictures, info | more)
 
 
@@ -149,7 +151,19 @@ WAYS: dict[str, Callable[[Model, Any, list[torch.Generator], Denoiser, Scheduler
 }
 
 
-def _templates(asked: Task, painted: Task) -> dict[str, str]:
+def seeded(task: Task) -> Task:
+    """The task with every seed that it needs: its own, or one that is drawn."""
+    wanted = ["seed", "variation_seed"] if task.variation_strength else ["seed"]
+    drawn = {name: secrets.randbelow(DRAWN_SEEDS) for name in wanted if getattr(task, name) < 0}
+    return dataclasses.replace(task, **drawn)
+
+
+def seeds_of(task: Task) -> list[int]:
+    """The seed of each picture of a batch."""
+    return [(task.seed + i) % (LARGEST_SEED + 1) for i in range(task.batch_size)]
+
+
+def templates(asked: Task, painted: Task) -> dict[str, str]:
     """The prompts as they were asked for, where a wildcard or a choice in them was drawn."""
     texts = {name: getattr(asked, name) for name in wildcards.TASK_FIELDS}
     return {f"{name}_template": text for name, text in texts.items() if text != getattr(painted, name)}
@@ -221,8 +235,19 @@ class Stopwatch:
 
 def _numbers(values: torch.Tensor, model: Model, where: str) -> torch.Tensor:
     if not torch.isfinite(values).all():
-        raise GenerationError(
+        raise BrokenPicture(
             f"The picture stopped being numbers {where} (computed in {_name(model.dtype)}). "
+            "Try --dtype float32, less guidance or another sampler."
+        )
+    return values
+
+
+def _picture(values: torch.Tensor, model: Model, where: str) -> torch.Tensor:
+    """The values themselves, if they are numbers and not one number all over."""
+    flat = _numbers(values, model, where).flatten(1)
+    if (flat.amin(1) == flat.amax(1)).any():
+        raise BrokenPicture(
+            f"The picture came out blank {where} (computed in {_name(model.dtype)}). "
             "Try --dtype float32, less guidance or another sampler."
         )
     return values
@@ -235,7 +260,7 @@ def _name(dtype: torch.dtype) -> str:
 def _info(
     model: Model,
     task: Task,
-    seeds: tuple[int, ...],
+    seeds: list[int],
     visited: list[Visited],
     words_cut: int,
     seconds: float,
@@ -243,7 +268,7 @@ def _info(
     return {
         "kind": task.kind,
         **task.scalars(),
-        "seeds": list(seeds),
+        "seeds": seeds,
         "model_hash": model.hash,
         "timesteps": [step.t for step in visited],
         "alpha": [step.alpha for step in visited],

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modules.engine.forecast import Pace
 from modules.engine.grids import Grid
 from modules.tasks import Task
 
@@ -24,7 +25,6 @@ QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed"
 OVER = (DONE, FAILED, CANCELLED)
 REMEMBERED_SECONDS = 600  # after its end; the pictures stay in the history
 MOST_REMEMBERED = 200
-RECENT = 5  # finished jobs whose pace the forecast is made from
 
 Report = Mapping[str, Any]
 Work = Callable[[Task | Grid, str], Generator[Report | None]]
@@ -82,10 +82,11 @@ class Jobs:
 
     A report says in "share" how much of the steps is done, and in "pause" whether others may pass now; None
     says nothing, but is a place to stop at. The last report is the result. At most `most` wait,
-    of one owner at most half as many.
+    of one owner at most half as many. `foretold` gives the seconds that a task will take, None where it was
+    never measured.
     """
 
-    def __init__(self, work: Work, most: int = 100):
+    def __init__(self, work: Work, most: int = 100, foretold: Callable[[Task], float | None] | None = None):
         self.epoch = secrets.token_hex(4)  # numbers of another start of the studio are not ours
         self._work, self._most = work, most
         self._changed = threading.Condition()
@@ -93,7 +94,7 @@ class Jobs:
         self._waiting: dict[str, deque[_Entry]] = {}  # by owner
         self._served: dict[str, int] = {}  # when each owner had a turn last, the latest at the end
         self._running: _Entry | None = None
-        self._paces: deque[float] = deque(maxlen=RECENT)
+        self._pace = Pace(foretold) if foretold else Pace()
         self._came = self._ended = self._turns = 0
         self._worker: threading.Thread | None = None
 
@@ -223,7 +224,7 @@ class Jobs:
                         self._end(entry, DONE)
             except Exception as error:
                 with self._changed:
-                    self._end(entry, FAILED, error)
+                    self._end(entry, FAILED, bare(error))
             with self._changed:
                 self._running = None
                 self._tell()
@@ -261,7 +262,7 @@ class Jobs:
         if entry.state in OVER:
             return
         if state == DONE and entry.began_at is not None and entry.task is not None:
-            self._paces.append((time.monotonic() - entry.began_at) / _cost(entry.task))
+            self._pace.done(entry.task, time.monotonic() - entry.began_at)
         self._ended += 1
         entry.state, entry.ended, entry.ended_at = state, self._ended, time.monotonic()
         entry.error, entry.task = error, None
@@ -289,28 +290,27 @@ class Jobs:
         )
 
     def _forecast(self, entry: _Entry, line: list[_Entry]) -> float | None:
-        """Seconds until it is done: from the running job's own steps, and the pace of the recent ones."""
+        """Seconds until it is done: from the running job's own steps, and what those before it will take."""
         if entry.state in OVER:
             return None
-        pace, ahead = sorted(self._paces)[len(self._paces) // 2] if self._paces else None, 0.0
-        running = self._running
-        if running is not None and running.began_at is not None and running.state == RUNNING:
+        running, ahead, under_way = self._running, 0.0, None
+        if running is not None and running.state == RUNNING and running.began_at is not None and running.task:
             share = float((running.report or {}).get("share") or 0)
             spent = time.monotonic() - running.began_at
+            whole = self._pace.seconds(running.task)
             if share:
-                pace = pace or spent / share / _cost(running.task)
-                ahead = spent * (1 - share) / share
-            elif pace:
-                ahead = max(0.0, pace * _cost(running.task) - spent)
+                ahead, under_way = spent * (1 - share) / share, (running.task, spent, share)
+            elif whole is not None:
+                ahead = max(0.0, whole - spent)
             else:
                 return None
         if entry.state == RUNNING:
             return ahead
-        until = line[: line.index(entry) + 1]
-        return ahead + sum(pace * _cost(one.task) for one in until) if pace else None
+        waits = [self._pace.seconds(one.task, under_way) for one in line[: line.index(entry) + 1] if one.task]
+        return ahead + sum(filter(None, waits)) if None not in waits else None
 
 
-def _cost(task: Task | Grid | None) -> float:
-    """How much work a task is, in no particular unit."""
-    each = task.cells if isinstance(task, Grid) else filter(None, (task,))
-    return sum(one.steps * one.batch_size * one.width * one.height for one in each)
+def bare(error: Exception) -> Exception:
+    """The error without the frames that it came through: they would keep their tensors as long as the job."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -6,6 +6,7 @@ Nothing heavy is imported before `start()` or the first job: the page is up long
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from modules import tasks
 from modules.conditions import emphasis, tags
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine import grids
+from modules.engine.forecast import Forecast, Forecaster
 from modules.engine.history import History
 from modules.engine.shelf import Shelf
 from modules.engine.trajectory import Trajectories
@@ -65,6 +67,7 @@ class Engine:
         self.history = History(settings.output_dir, shared=shared)
         self.trajectories = Trajectories()
         self.wardrobe = Wardrobe(settings.adapters)
+        self.forecaster = Forecaster(settings.output_dir)
         self._painting = threading.Lock()
         self._loading = threading.Lock()
         self._model: LatentModel | None = None
@@ -270,6 +273,16 @@ class Engine:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         return picture.resize(size, Image.Resampling.BILINEAR)
 
+    def forecast(self, task: Task) -> Forecast:
+        """What a task will cost here, as far as its model was ever measured; nothing is loaded."""
+        model = self._model if self._model is not None and self._model.card.id == task.model else None
+        place = self.forecaster.measurements.latest(
+            task.model,
+            str(model.device) if model else self.settings.device,
+            str(model.dtype).removeprefix("torch.") if model else self.settings.dtype,
+        )
+        return self.forecaster.of(task, place, loaded=model is not None)
+
     def save(self, result: Result, owner: str = "") -> list[Path]:
         """Write every picture of a result, recipe inside, into this owner's history; the files in order."""
         if self.settings.keep_seconds is not None:
@@ -277,10 +290,13 @@ class Engine:
         return [self.history.add(picture, result.info, i, owner) for i, picture in enumerate(result.images)]
 
     def _painted(self, task: Task) -> Iterator[Step | Result]:
+        from modules.engine.rescue import rescued, rung_for
         from modules.models.adapters import undressed_after
 
         with self._painting, undressed_after(self._model_for(task.model)) as model:
-            yield from self.trajectories.recorded(model, task)
+            rung = rung_for(task, lambda smaller: self.forecast(smaller).fits)
+            paint = functools.partial(self.trajectories.recorded, owner=model)
+            yield from self.forecaster.watched(model, task, rescued(model, task, rung, paint))
 
     def _model_for(self, name: str) -> LatentModel:
         """The model of that name, loaded if it is not the one in memory, which it then replaces."""

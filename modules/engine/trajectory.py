@@ -132,8 +132,13 @@ class Trajectories:
         self._lock = threading.Lock()
         self._kept: list[tuple[Trajectory, list[str]]] = []  # with a fingerprint of each picture; newest last
 
-    def recorded(self, model: LatentModel, task: Task) -> Iterator[Step | Result]:
-        """The run of a task as `generate` yields it, kept once it is over; a run that is closed is not."""
+    def recorded(
+        self, model: LatentModel, task: Task, owner: LatentModel | None = None
+    ) -> Iterator[Step | Result]:
+        """The run of a task as `generate` yields it, kept once it is over; a run that is closed is not.
+
+        `owner`: the model in memory that can decode it, where `model` stands for it during this run only.
+        """
         from modules.diffusion.sampling import Step
         from modules.engine.generation import Result, generate
 
@@ -143,7 +148,7 @@ class Trajectories:
                 if isinstance(event, Step):
                     tape.take(event)
                 elif isinstance(event, Result):
-                    self.keep(tape.trajectory(), event.images)
+                    self.keep(tape.trajectory(owner or model), event.images)
                 yield event
 
     def keep(self, trajectory: Trajectory, pictures: Sequence[Image.Image]) -> None:
@@ -204,9 +209,9 @@ class Tape:
             level = (step.t, step.alpha, step.sigma, step.snr, step.guidance_norm)
             self._moments.append(Moment(step.index, *level, small))
 
-    def trajectory(self) -> Trajectory:
-        """What was recorded."""
-        return Trajectory(self._total, tuple(self._moments), weakref.ref(self._model))
+    def trajectory(self, owner: LatentModel) -> Trajectory:
+        """What was recorded, for the model that can decode it."""
+        return Trajectory(self._total, tuple(self._moments), weakref.ref(owner))
 
     def _names(self, count: int) -> list[str]:
         """What the conditions of the task are called, in their order."""

@@ -23,7 +23,13 @@ def build(engine: Any, settings: Any) -> gr.Blocks:
     ) as blocks:
         # ZeroGPU lends its GPU to one decorated call at a time: there a run lives as long as its press.
         alone = settings.where == "zerogpu"
-        jobs = None if alone else Jobs(partial(runs.work, engine), settings.queue_size)
+        jobs = (
+            None
+            if alone
+            else Jobs(
+                partial(runs.work, engine), settings.queue_size, lambda task: engine.forecast(task).seconds
+            )
+        )
         Page(engine, jobs).assemble(blocks)
         api.add_endpoints(engine, jobs, mcp=settings.mcp)
     return blocks.queue(max_size=settings.queue_size, default_concurrency_limit=8)

@@ -157,6 +157,8 @@ def finished(engine: Any, result: Any, owner: str = "") -> dict[str, Any]:
         told = f"{prod(map(len, grid.values()))} pictures on one sheet, {info['seconds']:.1f} s of painting"
     if cut := info.get("words_cut"):
         told += f". The prompt was too long: its last {cut} words were not used."
+    if rescue := info.get("rescue"):
+        told = f"{told.removesuffix('.')}. {rescue}"
     return {"phase": "done", "text": told, "pictures": pictures}
 
 

@@ -1,6 +1,8 @@
 """Jobs: every life follows the arrows, turns are fair, a cancel is heeded at once, nobody need watch."""
 
+import gc
 import threading
+import weakref
 from collections import Counter
 from itertools import pairwise
 
@@ -122,6 +124,41 @@ def test_a_failure_is_kept_and_the_next_job_runs(bench):
     bench.steps.release(9)
     bench.until(lambda: bench.jobs._entries[second.id].state == DONE)
     assert (bench.state(first), type(bench.jobs.get(first.id).error)) == (FAILED, ZeroDivisionError)
+
+
+def test_a_failure_keeps_its_words_and_no_frames():
+    class Large:
+        pass
+
+    seen = []
+
+    def work(task, owner):
+        large = Large()
+        seen.append(weakref.ref(large))
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError as error:
+            raise ValueError("in words") from error
+        yield {}
+
+    jobs = Jobs(work=lambda task, owner: work(task, owner))
+    *_, last = jobs.watch(jobs.submit(TextToImage()).id)
+    assert (last.state, str(last.error)) == (FAILED, "in words")
+    with jobs._changed:
+        assert jobs._changed.wait_for(lambda: jobs._running is None, 60)
+    gc.collect()
+    assert seen[0]() is None
+
+
+def test_a_job_that_was_foretold_is_not_paced(bench):
+    told = Bench(foretold=lambda task: 7.0 if task.steps == 2 else None)
+    first, second = told.submit(steps=2), told.submit(steps=2)
+    told.until(lambda: told.jobs._running is not None)
+    assert 0 < told.jobs.get(first.id).seconds <= 7
+    assert 7 < told.jobs.get(second.id).seconds <= 14
+    third = told.submit(steps=3)
+    assert told.jobs.get(third.id).seconds is None
+    told.steps.release(9)
 
 
 def test_people_take_turns(bench):

@@ -129,11 +129,11 @@ def test_defaults_come_from_the_card_and_then_the_task(engine):
 
 
 def test_one_job_paints_at_a_time(engine, monkeypatch):
-    from modules.engine import generation
+    from modules.engine import rescue
 
     active, most, begin = [], [], threading.Barrier(3)
 
-    def watched(model, task, witness):
+    def watched(model, task, rung, paint):
         active.append(task)
         most.append(len(active))
         for _ in range(4):
@@ -141,7 +141,7 @@ def test_one_job_paints_at_a_time(engine, monkeypatch):
             yield task
         active.pop()
 
-    monkeypatch.setattr(generation, "generate", watched)
+    monkeypatch.setattr(rescue, "rescued", watched)
 
     def paint() -> None:
         begin.wait()
@@ -276,6 +276,23 @@ def test_offline_is_told_to_the_hub_client(tiny_folder, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     Engine(Settings(model=str(tiny_folder), offline=True))
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_what_a_run_cost_foretells_the_next(tiny_folder, tmp_path):
+    settings = Settings(model=str(tiny_folder), device="cpu", output_dir=tmp_path)
+    engine = Engine(settings)
+    assert engine.forecast(TASK).seconds is None
+    list(engine.run(TASK))
+    found = engine.forecast(TASK)
+    assert found.loaded
+    assert found.fits
+    assert found.weights > 100_000
+    longer = dataclasses.replace(TASK, steps=300)
+    assert engine.forecast(longer).seconds > 2 * found.seconds > 0
+    again = Engine(settings)  # the next start of the studio, before anything is loaded
+    assert again.forecast(TASK).seconds == pytest.approx(found.seconds)
+    assert not again.forecast(TASK).loaded
+    assert Engine(dataclasses.replace(settings, device="cuda")).forecast(TASK).seconds is None
 
 
 def test_some_samplers_take_few_steps(engine):

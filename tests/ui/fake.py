@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from modules import tasks
+from modules.engine.forecast import Forecast
 from modules.engine.history import History
 from modules.engine.studio import Engine
 from modules.models.tokens import TokenCount
@@ -142,6 +143,10 @@ class FakeEngine:
         words = prompt.split()
         windows = min(8, max(1, math.ceil(len(words) / 30)))
         return TokenCount(min(len(words), 240), 30 * windows, windows, " ".join(words[240:]))
+
+    def forecast(self, task: Task) -> Forecast:
+        """What the fake itself takes, once it has run."""
+        return Forecast(seconds=self.pace * task.steps if self.runs else None)
 
     def samplers(self) -> list[str]:
         """Their names."""
