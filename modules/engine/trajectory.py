@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from modules.diffusion.guidance import Network
     from modules.diffusion.sampling import Step
     from modules.engine.generation import Result
-    from modules.models.latent import Conditions, LatentModel
+    from modules.models.latent import Conditions
+    from modules.models.pipelines import Model
 
 MOST_BYTES = 48_000_000  # of latents, all runs together; a run that alone needs half of it is thinned
 MOST_RUNS = 8
@@ -60,7 +61,7 @@ class Trajectory:
 
     total: int
     moments: Sequence[Moment]
-    model: weakref.ref[LatentModel]
+    model: weakref.ref[Model]
 
     @property
     def names(self) -> list[str]:
@@ -133,7 +134,7 @@ class Trajectories:
         self._kept: list[tuple[Trajectory, list[str]]] = []  # with a fingerprint of each picture; newest last
 
     def recorded(
-        self, model: LatentModel, task: Task, owner: LatentModel | None = None
+        self, model: Model, task: Task, owner: Model | None = None
     ) -> Iterator[Step | Result]:
         """The run of a task as `generate` yields it, kept once it is over; a run that is closed is not.
 
@@ -177,7 +178,7 @@ class Trajectories:
 class Tape:
     """Records one run: `watch` wraps the network, `take` hears of every step."""
 
-    def __init__(self, model: LatentModel, task: Task, most_bytes: int = MOST_BYTES):
+    def __init__(self, model: Model, task: Task, most_bytes: int = MOST_BYTES):
         self._model, self._task, self._most_bytes = model, task, most_bytes
         self._moments: list[Moment] = []
         self._total = self._every = 0
@@ -209,7 +210,7 @@ class Tape:
             level = (step.t, step.alpha, step.sigma, step.snr, step.guidance_norm)
             self._moments.append(Moment(step.index, *level, small))
 
-    def trajectory(self, owner: LatentModel) -> Trajectory:
+    def trajectory(self, owner: Model) -> Trajectory:
         """What was recorded, for the model that can decode it."""
         return Trajectory(self._total, tuple(self._moments), weakref.ref(owner))
 
@@ -274,7 +275,7 @@ def heat_map(values: np.ndarray) -> Image.Image:
     return _large(Image.fromarray(np.stack(colours, -1).round().astype(np.uint8)), Image.Resampling.NEAREST)
 
 
-def _decoded(latents: Tensor, model: LatentModel) -> tuple[Image.Image, ...]:
+def _decoded(latents: Tensor, model: Model) -> tuple[Image.Image, ...]:
     from modules.images import to_pil
 
     return tuple(_large(each, Image.Resampling.BILINEAR) for each in to_pil(model.decode(latents.float())))

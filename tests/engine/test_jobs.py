@@ -317,12 +317,13 @@ class Lives(RuleBasedStateMachine):
             return
         task, wanted = self.known[entry.id].task, entry.state == RUNNING
         others = bench.jobs._waiting.keys() - {entry.owner}
+        taken = bench.taken[task.seed] + 1  # counted before the worker can
         bench.steps.release()
-        last = not wanted or task.prompt == "break" or bench.taken[task.seed] + 1 == task.steps
+        last = not wanted or task.prompt == "break" or taken == task.steps
         if last or (task.prompt == "long" and others):  # it ends, or lets the others pass
             bench.until(lambda: bench.jobs._running is not entry)
         else:
-            bench.until(lambda: entry.version == bench.taken[task.seed])
+            bench.until(lambda: entry.version == taken)
         self.settle()
 
     def settle(self):
