@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from modules.tasks import TaskError
 
@@ -26,7 +25,7 @@ def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
     """The mask and every pixel within `pixels` of it."""
     if not pixels or not mask.any():
         return mask
-    return ndimage.distance_transform_edt(~mask) <= pixels
+    return depth_in(~mask) <= pixels
 
 
 def feathered(mask: np.ndarray, pixels: int) -> np.ndarray:
@@ -36,7 +35,14 @@ def feathered(mask: np.ndarray, pixels: int) -> np.ndarray:
     """
     if not pixels or mask.all():
         return mask.astype(np.float32)
-    return np.clip(ndimage.distance_transform_edt(mask) / (pixels + 1), 0, 1).astype(np.float32)
+    return np.clip(depth_in(mask) / (pixels + 1), 0, 1).astype(np.float32)
+
+
+def depth_in(mask: np.ndarray) -> np.ndarray:
+    """How far every pixel of the mask is from the nearest one outside, in pixels; 0 outside."""
+    from scipy import ndimage  # only who edits waits for it
+
+    return ndimage.distance_transform_edt(mask)
 
 
 def filled(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -62,7 +68,7 @@ def blended(old: np.ndarray, new: np.ndarray, weights: np.ndarray, reach: float)
         return np.where(mask[..., None], new, old)
     here, there = old.astype(np.float32), new.astype(np.float32)
     membrane = _pulled(np.where(mask[..., None], 0, here - there), (~mask).astype(np.float32))
-    depth = ndimage.distance_transform_edt(mask).astype(np.float32)
+    depth = depth_in(mask).astype(np.float32)
     led = np.clip(there + np.exp(-depth / reach)[..., None] * membrane, 0, 255)
     mixed = (here + weights[..., None] * (led - here)).round().astype(np.uint8)
     return np.where(mask[..., None], mixed, old)

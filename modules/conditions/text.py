@@ -60,10 +60,7 @@ class BertText:
         device = self.network.device
         ids = torch.tensor([row + [self.pad] * (self.length - len(row)) for row in rows], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (self.length - len(row)) for row in rows], device=device)
-        positions = torch.arange(self.length, device=device)[None]
-        return self.network(
-            input_ids=ids, attention_mask=mask, token_type_ids=torch.zeros_like(ids), position_ids=positions
-        ).last_hidden_state
+        return self.network(ids, mask)
 
 
 class ClipText:

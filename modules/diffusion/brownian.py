@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler, DPMSolverSDEScheduler
+
+from modules.lean import sparing
+
+with sparing():
+    from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler, DPMSolverSDEScheduler
 
 Generators = list[torch.Generator] | None
 

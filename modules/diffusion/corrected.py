@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_deis_multistep import DEISMultistepScheduler
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from diffusers.schedulers.scheduling_lms_discrete import LMSDiscreteScheduler
-from diffusers.schedulers.scheduling_pndm import PNDMScheduler
-from diffusers.schedulers.scheduling_sasolver import SASolverScheduler
-from scipy.special import betaincinv
+
+from modules.lean import sparing
+
+with sparing():
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_deis_multistep import DEISMultistepScheduler
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_lms_discrete import LMSDiscreteScheduler
+    from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+    from diffusers.schedulers.scheduling_sasolver import SASolverScheduler
 
 NEARLY_CLEAN = 1e-4
 """The last sigma of solvers whose formulas divide by it."""
@@ -133,5 +136,7 @@ class Swift:
     def _convert_to_beta(
         self, in_sigmas: Any, num_inference_steps: int, alpha: float = 0.6, beta: float = 0.6
     ) -> Any:
+        from scipy.special import betaincinv  # no other spacing waits for it
+
         quantiles = betaincinv(alpha, beta, 1 - np.linspace(0, 1, num_inference_steps))
         return in_sigmas[-1] + quantiles * (in_sigmas[0] - in_sigmas[-1])

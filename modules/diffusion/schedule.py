@@ -20,6 +20,7 @@ import numpy as np
 from modules.diffusion.flow import FlowSchedule, Noise, unit
 from modules.diffusion.noise import BETAS, STABLE_DIFFUSION, Levels, NoiseSchedule
 from modules.diffusion.samplers import FLOW_SAMPLERS, SAMPLERS, SPACINGS, Sampler, Spacing
+from modules.lean import sparing
 
 __all__ = [
     "BETAS",
@@ -202,7 +203,8 @@ def prototype(sampler: Sampler, spacing: Spacing, noise_schedule: NoiseSchedule)
 
     grid = noise_schedule.with_zero_terminal_snr() if spacing.zero_terminal_snr else noise_schedule
     home, _, name = sampler.scheduler.rpartition(".")
-    original = getattr(importlib.import_module(home), name)
+    with sparing():
+        original = getattr(importlib.import_module(home), name)
     swift = importlib.import_module("modules.diffusion.corrected").Swift
     settings = {**sampler.config, **spacing.config, "trained_betas": grid.betas.tolist()}
     # Some constructors walk as many steps as there are timesteps: they hear of two, and the truth later.

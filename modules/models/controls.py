@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from modules.lean import sparing
 from modules.models.files import LoadError, fingerprint, read_json
 from modules.models.latent import LatentModel
 from modules.models.maps import ControlNetwork
@@ -34,8 +35,8 @@ def controls_of(model: LatentModel) -> Callable[[str], ControlNetwork]:
 
 def load_control(model: LatentModel, folder: Path) -> ControlNetwork:
     """The ControlNet in a folder, for a model; LoadError as `controls_of`."""
-    from diffusers.models.controlnets.controlnet import ControlNetModel
-
+    with sparing():
+        from diffusers.models.controlnets.controlnet import ControlNetModel
     hash = fingerprint(folder)
     config = read_json(folder, "config.json")
     for name, words in PAIRED.items():

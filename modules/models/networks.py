@@ -7,8 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from modules.models.files import LoadError, read_json, read_weights
+
+
+class Undrawn(TorchFunctionMode):
+    """While open, no random numbers are drawn: weights that are read need none.
+
+    Without memory torch would work out what a draw gives, for which it imports its compiler: two seconds.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The tensor as it is for `torch.nn.init`, all else as it would be."""
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def diffusers_network(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
@@ -27,7 +42,7 @@ def filled(
     dtype: torch.dtype,
 ) -> Any:
     """A network built without memory and given its weights; LoadError unless they fit exactly."""
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         network = build()
     weights = {name: value.to(device, dtype) for name, value in weights.items()}
     try:

@@ -5,29 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from modules.conditions.text import BertText
 from modules.diffusion.noise import NoiseSchedule
+from modules.lean import sparing
+from modules.models.bert import Bert
 from modules.models.catalog import ModelCard
 from modules.models.conditioning import ClassTokens
 from modules.models.files import LoadError, read_json, read_weights
 from modules.models.latent import LatentModel
 from modules.models.networks import autoencoder_dtype, diffusers_network, filled, without
 
+with sparing():
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
 
 def load_pocket(card: ModelCard, hash: str, device: torch.device, dtype: torch.dtype) -> LatentModel:
     """Pocket or a model of its layout; LoadError, in words, if a component is missing or damaged."""
-    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
-    from transformers.models.bert.configuration_bert import BertConfig
-    from transformers.models.bert.modeling_bert import BertModel
-
     words = card.part("text_encoder")
-    config = BertConfig.from_dict(read_json(words, "config.json"))
+    config = read_json(words, "config.json")
     bert = filled(
-        lambda: BertModel(config, add_pooling_layer=False),
+        lambda: Bert(config),
         without(read_weights(words), "pooler.", "embeddings.position_ids"),
         words, device, torch.float32,
     )  # fmt: skip

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from modules.conditions.text import ClipText, PenultimateClip, TwoClips
 from modules.diffusion.noise import NoiseSchedule
+from modules.lean import sparing
 from modules.models.catalog import ModelCard
 from modules.models.conditioning import by_words, by_words_and_size
 from modules.models.files import LoadError, read_json, read_weights
 from modules.models.latent import LatentModel
 from modules.models.networks import autoencoder_dtype, diffusers_network, filled
+
+with sparing():
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 ZEROES = "force_zeros_for_empty_prompt"
 
@@ -22,8 +26,6 @@ def load_stable_diffusion(
     card: ModelCard, hash: str, device: torch.device, dtype: torch.dtype
 ) -> LatentModel:
     """A model of Stable Diffusion's layout; LoadError, in words, if a component is missing or damaged."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
     unet = diffusers_network(UNet2DConditionModel, card.part("unet"), device, dtype)
     autoencoder = diffusers_network(AutoencoderKL, card.part("vae"), device, autoencoder_dtype(dtype))
     large = unet.config.addition_embed_type == "text_time"
