@@ -46,6 +46,10 @@ class Bert(nn.Module):
         """Where the weights are."""
         return self.embeddings.LayerNorm.weight.device
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table from ids to vectors, under the name that transformers' networks have for it."""
+        return self.embeddings.word_embeddings
+
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """States (B, length, width) of `ids` (B, length); where `mask` (B, length) is false none looks."""
         states = self.embeddings(ids)
