@@ -211,7 +211,7 @@ def test_snr_curve_refuses_in_words(client, values, said):
 
 def test_snr_curve_parameters(endpoints):
     names = [p["parameter_name"] for p in endpoints["/snr_curve"]["parameters"]]
-    assert names == ["sampler", "schedule", "steps", "model", "strength"]
+    assert names == ["sampler", "schedule", "steps", "model", "strength", "width", "height"]
 
 
 def test_a_job_is_submitted_looked_at_and_done(client):

@@ -17,8 +17,7 @@ from PIL import Image
 
 from modules import tasks
 from modules.conditions import emphasis, tags
-from modules.diffusion.samplers import SAMPLERS
-from modules.engine import grids
+from modules.engine import curves, grids
 from modules.engine.forecast import Forecast, Forecaster
 from modules.engine.history import History
 from modules.engine.shelf import Shelf
@@ -41,7 +40,6 @@ from modules.tasks import (
 if TYPE_CHECKING:
     from modules.conditions.control import ControlMap
     from modules.conditions.pose import Person
-    from modules.diffusion.noise import NoiseSchedule
     from modules.diffusion.sampling import Step
     from modules.engine.generation import Result
     from modules.engine.grids import Grid
@@ -128,7 +126,7 @@ class Engine:
         card.check(task)
         tasks.check(task, card.limits, f"{card.title} takes")
         tasks.check(task, self.settings.limits, "this public studio takes")
-        self._check_levels(task, getattr(task, "strength", 1.0))
+        curves.noise_for(card, task, getattr(task, "strength", 1.0))
         for name in wildcards.TASK_FIELDS:  # refuses a wildcard without a list, and a weight beyond reason
             emphasis.parse(wildcards.resolved(getattr(task, name), task.seed, name))
         self.wardrobe.check(wildcards.resolve(task))
@@ -230,35 +228,39 @@ class Engine:
         words = tags.words(wildcards.resolved(prompt, 0))
         return count_tokens(self.card(model or self.default_model), words, self.wardrobe.lengths())
 
-    def samplers(self) -> list[str]:
-        """The names of all samplers."""
-        return list(SAMPLERS)
+    def samplers(self, model: str | None = None) -> list[str]:
+        """The names of the samplers that can walk a model's noise."""
+        return list(curves.samplers(self.card(model or self.default_model)))
 
-    def spacings(self, sampler: str) -> list[str]:
-        """The names of the spacings that a sampler can walk; TaskError if there is no such sampler."""
-        if sampler not in SAMPLERS:
-            raise TaskError("sampler", tasks.not_one_of("sampler", sampler, list(SAMPLERS)))
-        return list(SAMPLERS[sampler].spacings)
+    def spacings(self, sampler: str, model: str | None = None) -> list[str]:
+        """The names of the spacings that a sampler can walk; TaskError if the model has no such sampler."""
+        return list(curves.sampler(self.card(model or self.default_model), sampler).spacings)
 
-    def most_steps(self, sampler: str) -> int:
-        """The largest number of steps that a sampler can take; TaskError if there is no such sampler."""
-        self.spacings(sampler)
-        return min(SAMPLERS[sampler].max_steps, int(tasks.limits(TextToImage, "steps").maximum))
+    def most_steps(self, sampler: str, model: str | None = None) -> int:
+        """The largest number of steps that a sampler can take; TaskError as `spacings`."""
+        return curves.most_steps(self.card(model or self.default_model), sampler)
 
     def snr_curve(
-        self, sampler: str, schedule: str, steps: int, model: str | None = None, strength: float = 1.0
+        self,
+        sampler: str,
+        schedule: str,
+        steps: int,
+        model: str | None = None,
+        strength: float = 1.0,
+        width: int | None = None,
+        height: int | None = None,
     ) -> dict[str, dict[str, list[float]]]:
         """The levels of the training grid ("train") and those that would be visited; no model is loaded.
 
-        Each holds lists t, alpha, sigma, snr and log_snr. TaskError for values that make no sense.
+        Each holds lists t, alpha, sigma, snr and log_snr. Some models spread their steps by the picture's
+        size, by default their own. TaskError for values that make no sense.
         """
-        from modules.diffusion.schedule import training_levels, visited_levels
-
-        task = TextToImage(sampler=sampler, schedule=schedule, steps=steps, model=model or self.default_model)
-        strength = tasks.Inpaint(strength=strength).strength
-        noise = self._check_levels(task, strength)
-        visited = visited_levels(task.sampler, task.schedule, task.steps, noise, strength)
-        return {"train": training_levels(noise).to_dict(), "visited": visited.to_dict()}
+        card = self.card(model or self.default_model)
+        asked = {"width": width, "height": height}
+        given = {name: value for name, value in asked.items() if value is not None}
+        task = TextToImage(sampler=sampler, schedule=schedule, steps=steps, model=card.id, **given)
+        size = given.get("width", card.width), given.get("height", card.height)
+        return curves.curve(card, task, tasks.Inpaint(strength=strength).strength, size)
 
     def preview(self, step: Step) -> Image.Image:
         """What the network has in mind at a step: the batch's first picture, 256 pixels on its long side."""
@@ -327,20 +329,6 @@ class Engine:
     def _warm_up(self) -> None:
         with contextlib.suppress(RuntimeError):  # a LoadError; status() tells it, and the page stays up
             self._model_for(self.default_model)
-
-    def _check_levels(self, task: Task, strength: float = 1.0) -> NoiseSchedule:
-        """The noise schedule of the task's model; TaskError unless its sampler can walk it so."""
-        from modules.diffusion.noise import STABLE_DIFFUSION, NoiseSchedule
-        from modules.diffusion.schedule import check
-
-        spacings = self.spacings(task.sampler)
-        config = self.card(task.model).scheduler_config()
-        noise = NoiseSchedule.from_config(config) if config else STABLE_DIFFUSION
-        try:
-            check(task.sampler, task.schedule, task.steps, noise, strength)
-        except ValueError as error:
-            raise TaskError("schedule" if task.schedule not in spacings else "steps", str(error)) from error
-        return noise
 
 
 def what_runs_where(model: LatentModel) -> str:

@@ -47,7 +47,9 @@ def add_endpoints(engine: Any, jobs: Jobs | None = None, *, mcp: bool = False) -
         _listen(paint, [*inputs.values()], [files, told], name, concurrency_id="gpu")
     names = ["sampler", "schedule", "steps", "model", "strength"]
     curve_inputs = [hidden[name, engine.default(Inpaint, name)] for name in names]
-    _listen(_curve(engine, names), curve_inputs, [told], "snr_curve", queue=False)
+    sizes = {name: _input(Inpaint.__dataclass_fields__[name], None) for name in ("width", "height")}
+    curve = _curve(engine, [*names, *sizes])
+    _listen(curve, [*curve_inputs, *sizes.values()], [told], "snr_curve", queue=False)
     if jobs is not None:
         _add_job_endpoints(jobs, files, told)
 
@@ -106,7 +108,7 @@ def _input(field: dataclasses.Field[Any], value: Any) -> Any:
         return gr.File(type="filepath", **how)
     if isinstance(value, bool):
         return gr.Checkbox(value=value, **how)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) or "limits" in field.metadata:
         return gr.Number(value=value, **how)
     return gr.Textbox(value=value, **how)
 
@@ -155,8 +157,12 @@ def _given(named: dict[str, Any]) -> dict[str, Any]:
 def _curve(engine: Any, names: list[str]) -> Callable[..., Any]:
     def snr_curve(*values: Any) -> dict[str, Any]:
         try:
-            task = Inpaint(**_given(dict(zip(names, values, strict=True))))
-            return engine.snr_curve(task.sampler, task.schedule, task.steps, task.model, task.strength)
+            given = _given(dict(zip(names, values, strict=True)))
+            task = Inpaint(**given)
+            size = {name: given[name] for name in ("width", "height") if name in given}
+            return engine.snr_curve(
+                task.sampler, task.schedule, task.steps, task.model, task.strength, **size
+            )
         except Exception as error:
             raise gr.Error(runs.in_words(error), print_exception=False) from error
 

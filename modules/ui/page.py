@@ -232,35 +232,47 @@ class Page:
             n: form.fields["strength"] for n, form in self.forms.items() if "strength" in form.fields
         }
         controls = [panel.sampler, panel.schedule, panel.steps, panel.compare]
+        place = [self.more[name] for name in ("model", "width", "height")]
+        outputs = [panel.plot, panel.schedule, panel.steps]
 
-        def changed(now: str, *values: Any) -> tuple[Any, ...]:
-            strength = dict(zip(strengths, values[len(controls) :], strict=True)).get(now, 1.0)
-            return snr_panel.changed(self.engine, *values[: len(controls)], strength)
+        def told(answer: Callable[..., Any], now: str, *values: Any) -> tuple[Any, ...]:
+            where, shares = values[len(controls) :][: len(place)], values[len(controls) + len(place) :]
+            strength = dict(zip(strengths, shares, strict=True)).get(now, 1.0)
+            return answer(self.engine, *values[: len(controls)], snr_panel.Place(strength, *where))
+
+        changed = partial(told, snr_panel.changed)
 
         def entered(name: str, _left: str, *values: Any) -> tuple[Any, ...]:
             return name, *changed(name, *values)
 
-        inputs = [open_tab, *controls, *strengths.values()]
+        inputs = [open_tab, *controls, *place, *strengths.values()]
         for name, tab in self.tab.items():
             tab.select(
                 partial(entered, name),
                 inputs,
-                [open_tab, panel.plot, panel.schedule, panel.steps],
+                [open_tab, *outputs],
                 queue=False,
                 trigger_mode="always_last",
                 show_progress="hidden",
                 api_visibility="private",
             )
-        gr.on(
-            [control.change for control in [*controls, *strengths.values()]],
-            changed,
-            inputs,
-            [panel.plot, panel.schedule, panel.steps],
-            queue=False,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        moved = [control.change for control in [*controls, *strengths.values()]]
+        moved += [size.input for size in place[1:]]  # their changes have listeners already
+        heard: list[tuple[Any, Any, list[Any]]] = [
+            (moved, changed, outputs),
+            ([place[0].input], partial(told, snr_panel.another_model), [*outputs, *controls[::3]]),
+        ]
+        for events, answer, shown in heard:
+            gr.on(
+                events,
+                answer,
+                inputs,
+                shown,
+                queue=False,
+                trigger_mode="always_last",
+                show_progress="hidden",
+                api_visibility="private",
+            )
 
     def _wire_recipes(self) -> None:
         self.dice.click(None, None, self.more["seed"], js="() => ''", api_visibility="private")

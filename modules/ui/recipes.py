@@ -44,8 +44,10 @@ def fill(engine: Any, form: Form, values: Mapping[str, Any]) -> tuple[dict[Any, 
     pictures = [name for name in form.fields if "picture" in form.kind.__dataclass_fields__[name].metadata]
     left += [f"{SPOKEN.get(name, name)} (a recipe keeps no pictures)" for name in pictures]
     updates = form.filled(taken)
+    if "sampler" in taken and "sampler" in form.fields:
+        updates[form.fields["sampler"]] |= {"choices": engine.samplers(_model(engine, taken))}
     if "schedule" in taken and "schedule" in form.fields:
-        choices = engine.spacings(values["sampler"])
+        choices = engine.spacings(values["sampler"], _model(engine, taken))
         updates[form.fields["schedule"]] |= {"choices": choices}
     return updates, left
 
@@ -60,14 +62,20 @@ def begin(engine: Any, forms: Mapping[str, Form], preset: Preset) -> tuple[dict[
     return updates, [*left]
 
 
+def _model(engine: Any, values: Mapping[str, Any]) -> str | None:
+    """The model that the values name, if it is here."""
+    return values["model"] if values.get("model") in engine.catalog else None
+
+
 def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str, Any]) -> str:
     if name == "model":
         return "" if value in engine.catalog else "not here"
     if name == "sampler":
-        return "" if value in engine.samplers() else "unknown here"
+        return "" if value in engine.samplers(_model(engine, taken)) else "unknown here"
     if name == "schedule":
-        known = taken.get("sampler") in engine.samplers()
-        return "" if known and value in engine.spacings(taken["sampler"]) else "not with this sampler"
+        model = _model(engine, taken)
+        known = taken.get("sampler") in engine.samplers(model)
+        return "" if known and value in engine.spacings(taken["sampler"], model) else "not with this sampler"
     if name == "class_name":
         return "" if value in engine.classes(engine.default_model) else "unknown here"
     if name == "control_type":

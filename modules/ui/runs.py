@@ -58,10 +58,12 @@ def walk(engine: Any, task: Task | Grid) -> dict[str, Any]:
     if isinstance(task, Grid):
         return {}
     strength = getattr(task, "strength", 1.0)
-    visited = engine.snr_curve(task.sampler, task.schedule, task.steps, task.model, strength)["visited"]
+    curve = engine.snr_curve(
+        task.sampler, task.schedule, task.steps, task.model, strength, task.width, task.height
+    )
     return {
         "live": levels_message(
-            visited, f"{walked(task.sampler, task.schedule, task.steps, strength)}, in progress"
+            curve["visited"], f"{walked(task.sampler, task.schedule, task.steps, strength)}, in progress"
         )
     }
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modules.tasks import TextToImage
 from modules.ui.forms import Maker
@@ -35,11 +35,22 @@ class Panel:
         return {"sampler": self.sampler, "schedule": self.schedule, "steps": self.steps}
 
 
+class Place(NamedTuple):
+    """What beside the controls decides the levels: the share of the walk, the model, the picture's size."""
+
+    strength: float = 1.0
+    model: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+WHOLE = Place()
+
+
 def build(engine: Any) -> Panel:
     """Draws the controls and a plot that is empty until the page has opened, so that start-up stays quick."""
     make = Maker(engine, TextToImage)
     names = engine.samplers()
-    pairs = [f"{name}, {spacing}" for name in names for spacing in engine.spacings(name)]
     plot = gr.HTML(
         value={},
         html_template=(HERE / "snr_panel.html").read_text(encoding="utf-8"),
@@ -52,25 +63,51 @@ def build(engine: Any) -> Panel:
         spacings = engine.spacings(sampler.value)
         schedule = make.choice("schedule", "Spacing", spacings, min_width=120)
     steps = make.slider("steps", "Steps", reach=USUAL)
-    compare = gr.Dropdown([NOTHING, *pairs], value=NOTHING, label="Compare with", elem_id="compare")
+    compare = gr.Dropdown(_pairs(engine), value=NOTHING, label="Compare with", elem_id="compare")
     return Panel(plot, sampler, schedule, steps, compare)
 
 
 def changed(
-    engine: Any, sampler: str, schedule: str, steps: float, compare: str | None, strength: float = 1.0
+    engine: Any, sampler: str, schedule: str, steps: float, compare: str | None, at: Place = WHOLE
 ) -> tuple[dict[str, Any], Any, Any]:
     """After any change of the controls: the drawing, this sampler's spacings, how far the steps reach."""
-    spacings = engine.spacings(sampler)
+    sampler = _possible(engine, sampler, at.model)
+    spacings = engine.spacings(sampler, at.model)
     if schedule not in spacings:
         schedule = spacings[0]
     allowed = engine.limits(TextToImage, "steps").maximum
-    reach = min(FAR.get(sampler, USUAL), engine.most_steps(sampler), allowed)
+    reach = min(FAR.get(sampler, USUAL), engine.most_steps(sampler, at.model), allowed)
     steps = int(min(max(steps or 1, 1), reach))
     return (
-        curve_message(engine, sampler, schedule, steps, compare, strength),
+        curve_message(engine, sampler, schedule, steps, compare, at),
         gr.update(choices=spacings, value=schedule),
         gr.update(maximum=reach, value=steps),
     )
+
+
+def another_model(
+    engine: Any, sampler: str, schedule: str, steps: float, compare: str | None, at: Place
+) -> tuple[Any, ...]:
+    """After a change of model: as `changed`, and the samplers and the pairs that it can have."""
+    sampler, pairs = _possible(engine, sampler, at.model), _pairs(engine, at.model)
+    compare = compare if compare in pairs else NOTHING
+    return (
+        *changed(engine, sampler, schedule, steps, compare, at),
+        gr.update(choices=engine.samplers(at.model), value=sampler),
+        gr.update(choices=pairs, value=compare),
+    )
+
+
+def _possible(engine: Any, sampler: str, model: str | None) -> str:
+    """The sampler, or where the model cannot have it the one that its card proposes."""
+    names = engine.samplers(model)
+    proposed = engine.default(TextToImage, "sampler", model)
+    return next(name for name in (sampler, proposed, *names) if name in names)
+
+
+def _pairs(engine: Any, model: str | None = None) -> list[str]:
+    names = engine.samplers(model)
+    return [NOTHING, *(f"{name}, {spacing}" for name in names for spacing in engine.spacings(name, model))]
 
 
 def curve_message(
@@ -79,20 +116,20 @@ def curve_message(
     schedule: str,
     steps: int,
     compare: str | None = NOTHING,
-    strength: float = 1.0,
+    at: Place = WHOLE,
 ) -> dict[str, Any]:
     """The curves for snr_panel.js; a pair or a count that cannot be is told in words instead."""
     message: dict[str, Any] = {"refusal": None, "compare": None}
     try:
-        curve = engine.snr_curve(sampler, schedule, steps, strength=strength)
+        curve = engine.snr_curve(sampler, schedule, steps, **at._asdict())
         message["train"] = thinned(curve["train"])
         message["plan"] = levels_message(
-            curve["visited"], f"next: {walked(sampler, schedule, steps, strength)}"
+            curve["visited"], f"next: {walked(sampler, schedule, steps, at.strength)}"
         )
         if compare and compare != NOTHING:
             name, _, spacing = compare.rpartition(", ")
-            other = engine.snr_curve(name, spacing, steps, strength=strength)
-            message["compare"] = levels_message(other["visited"], walked(name, spacing, steps, strength))
+            other = engine.snr_curve(name, spacing, steps, **at._asdict())
+            message["compare"] = levels_message(other["visited"], walked(name, spacing, steps, at.strength))
     except ValueError as refusal:
         message["refusal"] = str(refusal)
     return message

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from modules.engine import curves
 from modules.engine.generation import generate, noise
 from modules.models.catalog import card_for_folder
 from modules.models.loading import load
@@ -35,6 +36,9 @@ def ours(folder: Path, task: Task):
     """Our steps, and the result, of a task on the model in a folder; the model too."""
     model = load(card_for_folder(folder), "cpu")
     *steps, result = generate(model, task)
+    plotted = curves.curve(model.card, task, 1.0, (task.width, task.height))["visited"]
+    for name, key in (("t", "timesteps"), ("alpha", "alpha"), ("sigma", "sigma"), ("snr", "snr")):
+        np.testing.assert_allclose(result.info[key], plotted[name], rtol=1e-6, atol=1e-12)
     return model, steps, result
 
 

@@ -148,15 +148,15 @@ class FakeEngine:
         """What the fake itself takes, once it has run."""
         return Forecast(seconds=self.pace * task.steps if self.runs else None)
 
-    def samplers(self) -> list[str]:
+    def samplers(self, model: str | None = None) -> list[str]:
         """Their names."""
         return list(PAIRS)
 
-    def spacings(self, sampler: str) -> list[str]:
+    def spacings(self, sampler: str, model: str | None = None) -> list[str]:
         """Those possible with a sampler."""
         return PAIRS[sampler]
 
-    def most_steps(self, sampler: str) -> int:
+    def most_steps(self, sampler: str, model: str | None = None) -> int:
         """The largest number of steps that a sampler can take."""
         return 50 if sampler == "LCM" else 1000
 
@@ -185,7 +185,14 @@ class FakeEngine:
     stage, draw_shapes = Engine.stage, Engine.draw_shapes
 
     def snr_curve(
-        self, sampler: str, schedule: str, steps: int, model: str = "pocket", strength: float = 1.0
+        self,
+        sampler: str,
+        schedule: str,
+        steps: int,
+        model: str | None = None,
+        strength: float = 1.0,
+        width: int | None = None,
+        height: int | None = None,
     ) -> dict[str, Any]:
         """Training grid and visited levels."""
         if sampler not in PAIRS:

@@ -51,7 +51,7 @@ def test_steps_beyond_a_samplers_reach_come_back_into_it(engine):
 
 
 def test_a_late_start_shows_the_cut(engine):
-    message, *_ = snr_panel.changed(engine, "Euler", "karras", 10, snr_panel.NOTHING, 0.3)
+    message, *_ = snr_panel.changed(engine, "Euler", "karras", 10, snr_panel.NOTHING, snr_panel.Place(0.3))
     assert message["plan"]["t"] == engine.snr_curve("Euler", "karras", 10)["visited"]["t"][-3:]
     assert message["plan"]["label"].endswith("begun at strength 0.3")
 
