@@ -256,7 +256,7 @@ class Engine:
         size, by default their own. TaskError for values that make no sense.
         """
         card = self.card(model or self.default_model)
-        asked = {"width": width, "height": height}
+        asked: dict[str, Any] = {"width": width, "height": height}
         given = {name: value for name, value in asked.items() if value is not None}
         task = TextToImage(sampler=sampler, schedule=schedule, steps=steps, model=card.id, **given)
         size = given.get("width", card.width), given.get("height", card.height)

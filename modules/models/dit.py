@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from modules.models.latent import Conditions
+from modules.models.conditioning import Conditions
 from modules.models.pipelines import PipelineModel, Told, expanded
 from modules.tasks import ClassConditional, Task, TaskError, not_one_of
 

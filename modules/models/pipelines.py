@@ -15,13 +15,15 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 
-from modules.conditions import emphasis
+from modules.conditions import emphasis, tags
 from modules.diffusion.flow import TIMESTEPS, FlowSchedule, Noise, unit
 from modules.models.catalog import ModelCard
+from modules.models.conditioning import Conditions
 from modules.models.files import PICKLED, PICKLES, LoadError, read_json
 from modules.models.folders import PIPELINES
-from modules.models.latent import PREVIEW_PIXELS, Conditions, ControlNetwork, LatentModel, no_control
+from modules.models.latent import PREVIEW_PIXELS, LatentModel
 from modules.models.levels import noise_of
+from modules.models.maps import ControlNetwork, no_control
 from modules.models.networks import autoencoder_dtype
 from modules.tasks import Task, TaskError
 
@@ -111,6 +113,9 @@ class PipelineModel:
         These text encoders take no weights on words: brackets are read, and the words used plainly.
         """
         del timesteps, scene
+        task, loras = tags.taken_out(task)
+        if loras:
+            raise TaskError("prompt", f"{self.card.title} wears no LoRAs: remove <lora:{loras[0].name}>.")
         prompt, negative = (emphasis.plain(emphasis.parse(text.strip())) for text in prompts_of(task))
         told, cut = self.words(prompt, task), self._cut(prompt) + self._cut(negative)
         if self.guidance() == "true":
