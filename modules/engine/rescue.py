@@ -87,8 +87,10 @@ def too_large(device: str) -> str:
 
 
 def half(model: Model) -> bool:
-    """Whether any of a model's networks computes in less than float32."""
-    return any(value.dtype != torch.float32 for value in _values(networks(model).values()))
+    """Whether any of a model's networks computes in less than float32, and could be widened where it is."""
+    values = list(_values(networks(model).values()))
+    apart = any(value.is_meta for network in networks(model).values() for value in network.parameters())
+    return not apart and any(value.dtype != torch.float32 for value in values)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from modules.engine.sheets import Sheet
     from modules.models.latent import LatentModel
     from modules.models.tokens import TokenCount
+
+log = logging.getLogger(__name__)
 
 PREVIEW_SIDE = 256
 
@@ -314,13 +317,16 @@ class Engine:
 
     def _loaded(self, name: str) -> LatentModel:
         from modules.models.adapters import dressing
-        from modules.models.loading import LoadError, load, set_threads
+        from modules.models.devices import remark
+        from modules.models.files import LoadError
+        from modules.models.loading import load, set_threads
 
         set_threads()
         try:
-            return dressing(
-                load(self.catalog[name], self.settings.device, self.settings.dtype), self.wardrobe
-            )
+            model = load(self.catalog[name], self.settings.device, self.settings.dtype)
+            if said := remark(model.device, model.dtype):
+                log.warning(said)
+            return dressing(model, self.wardrobe)
         except LoadError:
             raise
         except Exception as error:
@@ -335,10 +341,14 @@ def what_runs_where(model: LatentModel) -> str:
     """One sentence, or two where a GPU would help, on which model runs on what."""
     import torch
 
+    from modules.models import devices, offload
+
     dtype, title = str(model.dtype).removeprefix("torch."), model.card.title
     if model.device.type != "cpu":
         name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
-        return f"{title} on {name} ({dtype})."
+        held = offload.told(model)
+        return f"{title} on {name} ({dtype}{'; ' if held else ''}{held})."
     threads = torch.get_num_threads()
     count = f"{threads} thread{'s' if threads > 1 else ''}"
-    return f"{title} on the CPU ({count}, {dtype}). For larger models use a GPU: --device cuda."
+    advice = devices.remark(model.device, model.dtype) or "For larger models use a GPU: --device cuda."
+    return f"{title} on the CPU ({count}, {dtype}). {advice}"

@@ -36,6 +36,15 @@ def free(device: str) -> int | None:
     return FREE.get(device.partition(":")[0], _nobody_tells)(device)
 
 
+def swap() -> int:
+    """Bytes that the system can still put aside for a CPU."""
+    try:
+        import psutil
+    except ImportError:
+        return 0
+    return psutil.swap_memory().free
+
+
 def held(device: str) -> int | None:
     """Bytes that this process holds on the device: tensors on an accelerator, everything on a CPU."""
     if device.startswith("cpu"):

@@ -8,7 +8,7 @@ import torch
 from modules.models.catalog import card_for_folder
 from modules.models.files import LoadError
 from modules.models.latent import LatentModel
-from modules.models.loading import choose_device, choose_dtype, load, set_threads
+from modules.models.loading import load, set_threads
 from modules.tasks import ClassConditional, TaskError, TextToImage
 
 
@@ -132,17 +132,6 @@ def test_a_missing_row_of_classes_is_a_sentence(tiny_folder, tmp_path):
     (folder / "class_embedding" / "classes.json").write_text('["apple"]')
     with pytest.raises(LoadError, match="5 rows for 1 classes"):
         load(card_for_folder(folder), "cpu")
-
-
-def test_devices_and_precisions_that_are_not_there_are_sentences():
-    assert choose_dtype("auto", torch.device("cpu")) == torch.float32
-    assert choose_dtype("auto", torch.device("cuda")) == torch.float16
-    with pytest.raises(LoadError, match="use float32 or bfloat16"):
-        choose_dtype("float16", torch.device("cpu"))
-    with pytest.raises(LoadError, match="device is 'cuda:77'"):
-        choose_device("cuda:77")
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device().type in ("cpu", "cuda", "mps", "xpu")
 
 
 def test_threads_follow_the_environment_else_the_machine(monkeypatch):
