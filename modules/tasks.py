@@ -184,6 +184,11 @@ class Controlled(Task):
     control_scale: float = number(1.0, 0.0, 2.0, step=0.05, help="How strictly to keep to the map.")
     control_start: float = number(0.0, 0.0, 1.0, step=0.05, help="Share of the steps before the map holds.")
     control_end: float = number(1.0, 0.0, 1.0, step=0.05, help="Share of the steps after which it lets go.")
+    control_type_2: str = text(longest=LONGEST_NAME, help="What to take from a second map; empty for none.")
+    control_image_2: Any = picture(help="A photo to read the second map from, or the map itself.")
+    control_scale_2: float = number(
+        1.0, 0.0, 2.0, step=0.05, help="How strictly to keep to the second map, beside the first."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -206,6 +211,21 @@ class ImageToImage(Task):
     image: Any = picture(help="The picture to start from.")
     strength: float = number(
         0.6, 0.01, 1.0, step=0.01, help="1 starts from almost pure noise, less stays nearer to the picture."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructEdit(Task):
+    """A picture changed as an instruction says ("make it winter"), all else kept.
+
+    The result keeps the other picture's shape, at about width times height pixels.
+    """
+
+    kind: ClassVar[str] = "instruct_edit"
+
+    image: Any = picture(help="The picture to change.")
+    image_guidance_scale: float = number(
+        1.5, 0.0, 10.0, step=0.1, help="How hard to keep to the picture; 1 means no guidance by it."
     )
 
 
@@ -241,7 +261,8 @@ class Inpaint(Task):
 
 
 KINDS: dict[str, type[Task]] = {
-    kind.kind: kind for kind in (TextToImage, ClassConditional, Controlled, Inpaint, ImageToImage)
+    kind.kind: kind
+    for kind in (TextToImage, ClassConditional, Controlled, Inpaint, ImageToImage, InstructEdit)
 }
 
 

@@ -42,14 +42,28 @@ class ControlMap:
     told: str
 
 
-def map_of(task: Controlled) -> ControlMap:
-    """The map that a task asks for, at the size of its picture; TaskError or PictureError say why not."""
-    if task.control_image is None:
+def maps_of(task: Controlled) -> dict[str, ControlMap]:
+    """The maps that a task asks for, at the size of its picture, by the ending of their fields' names.
+
+    TaskError or PictureError, in words, for one that is missing or makes no sense.
+    """
+    found = {"": map_of(task)}
+    return found | {"_2": map_of(task, "_2")} if task.control_type_2 else found
+
+
+def map_of(task: Controlled, which: str = "") -> ControlMap:
+    """One of a task's maps; `which` ends its fields' names. TaskError or PictureError as `maps_of`."""
+    given = getattr(task, f"control_image{which}")
+    if given is None:
         raise TaskError(
-            "control_image", "control_image is missing: give a map, or a picture to read it from."
+            f"control_image{which}",
+            f"control_image{which} is missing: give a map, or a picture to read it from.",
         )
-    picture = open_picture(task.control_image)
-    return control_map(picture, task.control_type, task.detect, task.width, task.height)
+    kind = getattr(task, f"control_type{which}")
+    try:
+        return control_map(open_picture(given), kind, task.detect, task.width, task.height)
+    except TaskError as refusal:
+        raise TaskError(f"control_image{which}", str(refusal)) from refusal
 
 
 def control_map(picture: Image.Image, kind: str, detect: str, width: int, height: int) -> ControlMap:

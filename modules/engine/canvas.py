@@ -10,13 +10,15 @@ from PIL import Image
 
 from modules.conditions import masks
 from modules.images import open_mask, open_picture
-from modules.tasks import ImageToImage, Inpaint, TaskError
+from modules.tasks import ImageToImage, Inpaint, InstructEdit, TaskError
 
 GRID = 64  # pixels: every U-Net here halves its latents evenly at multiples of this
 EDGE = 8.0  # pixels of the canvas over which the new picture's colours are led over to the old one's
 SMALLEST, SLIMMEST = 16, 8  # pixels a side, and times as long as wide
 
 Box = tuple[int, int, int, int]
+Edit = ImageToImage | Inpaint | InstructEdit
+"""The kinds of tasks that are given a picture to change."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,11 @@ class Canvas:
         seen = Image.fromarray(self._seen(self.picture))
         scaled = np.asarray(seen.resize(self.inner, Image.Resampling.LANCZOS))
         whole = np.pad(scaled, (*self._margins(), (0, 0)), mode="edge")
-        return Image.fromarray(masks.filled(whole, self._mask()) if self.blurred else whole)
+        return Image.fromarray(masks.filled(whole, self.mask()) if self.blurred else whole)
 
     def latent_mask(self, factor: int) -> np.ndarray:
         """1 for every latent that covers a pixel to be changed, else 0: (1, 1, height, width) / factor."""
-        whole = self._mask()
+        whole = self.mask()
         rows, columns = whole.shape[0] // factor, whole.shape[1] // factor
         blocks = whole.reshape(rows, factor, columns, factor).any((1, 3))
         return blocks.astype(np.float32)[None, None]
@@ -77,8 +79,8 @@ class Canvas:
         left, top, right, bottom = self.box
         return whole[top:bottom, left:right]
 
-    def _mask(self) -> np.ndarray:
-        """Which pixels of the canvas show anything that may change."""
+    def mask(self) -> np.ndarray:
+        """Which pixels of the canvas show anything that may change: (height, width) booleans."""
         if self.weights is None:
             return np.ones(self.size[::-1], bool)
         seen = Image.fromarray((self._seen(self.weights) > 0).astype(np.uint8) * 255)
@@ -91,7 +93,7 @@ class Canvas:
         return (down // 2, down - down // 2), (across // 2, across - across // 2)
 
 
-def prepare(task: ImageToImage | Inpaint) -> Canvas:
+def prepare(task: Edit) -> Canvas:
     """The canvas of a task; TaskError or PictureError as `opened`."""
     picture, mask = opened(task)
     box = (0, 0, picture.shape[1], picture.shape[0])
@@ -104,7 +106,7 @@ def prepare(task: ImageToImage | Inpaint) -> Canvas:
     return Canvas(picture, weights, box, _size_for(task, box), blurred=task.start_from == "blurred")
 
 
-def opened(task: ImageToImage | Inpaint) -> tuple[np.ndarray, np.ndarray]:
+def opened(task: Edit) -> tuple[np.ndarray, np.ndarray]:
     """The picture, (height, width, 3) uint8, and where it may change, booleans, both extended already.
 
     TaskError or PictureError, in words, where one is missing, damaged or makes no sense.
@@ -129,7 +131,7 @@ def opened(task: ImageToImage | Inpaint) -> tuple[np.ndarray, np.ndarray]:
     return np.pad(picture, (*edges, (0, 0)), mode="edge"), mask
 
 
-def _size_for(task: ImageToImage | Inpaint, box: Box) -> tuple[int, int]:
+def _size_for(task: Edit, box: Box) -> tuple[int, int]:
     left, top, right, bottom = box
     return working_size(right - left, bottom - top, task.width * task.height)
 

@@ -23,12 +23,12 @@ from modules.diffusion.editing import image_to_image, inpainted
 from modules.diffusion.guidance import Denoiser, Network, guided
 from modules.diffusion.sampling import Step, sample
 from modules.diffusion.schedule import Scheduler, make_scheduler, visited_levels
-from modules.engine.canvas import prepare
+from modules.engine.canvas import Canvas, Edit, prepare
 from modules.images import open_picture, to_pil, to_tensor
-from modules.models.latent import Conditions
+from modules.models.conditioning import Conditions, Scene
 from modules.models.pipelines import Model
 from modules.presets import wildcards
-from modules.tasks import LARGEST_SEED, ImageToImage, Inpaint, Task
+from modules.tasks import LARGEST_SEED, ImageToImage, Inpaint, InstructEdit, Task
 
 DRAWN_SEEDS = 2**53
 """Seeds are drawn below this: every JSON reader, JavaScript's included, gives them back to the last digit."""
@@ -81,13 +81,15 @@ def generate(model: Model, task: Task, witness: Witness = nobody) -> Iterator[St
     asked, task = task, wildcards.resolve(task)
     seeds = seeds_of(task)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    noise_schedule = model.noise_schedule.at(task.width, task.height)
+    canvas = prepare(task) if isinstance(task, Edit) else None
+    scene = _scene(model, task, canvas)
+    noise_schedule = model.noise_schedule.at(scene.width, scene.height)
     scheduler = make_scheduler(task.sampler, task.schedule, noise_schedule)
     levels = visited_levels(task.sampler, task.schedule, task.steps, noise_schedule)
-    conditions = model.conditions(task, levels.t)
+    conditions = model.conditions(task, levels.t.tolist(), scene)
     predict = witness(functools.partial(model.predict, controls=conditions.controls), conditions)
     denoise = guided(predict, conditions.base, conditions.weighted, timesteps=len(noise_schedule))
-    way = WAYS.get(task.kind, _from_noise)(model, task, generators, denoise, scheduler)
+    way = WAYS.get(task.kind, _from_noise)(model, task, canvas, generators, denoise, scheduler)
     latents, visited = torch.empty(0), list[Visited]()
     for step in way.steps:
         latents = _numbers(step.latents, model, f"after step {step.index + 1} of {step.total}")
@@ -111,32 +113,70 @@ class Way(NamedTuple):
     facts: Mapping[str, Any]
 
 
+def _scene(model: Model, task: Task, canvas: Canvas | None) -> Scene:
+    """Where a task is painted, and what of its picture a network with more channels reads beside."""
+    if canvas is None:
+        return Scene(task.width, task.height)
+    return Scene(*canvas.size, BESIDE[task.kind](model, canvas) if model.channels_beside else None)
+
+
+def _mask_and_rest(model: Model, canvas: Canvas) -> torch.Tensor:
+    """The mask, and what it spares: what is to be repainted is grey before it is encoded."""
+    spared = to_tensor(canvas.laid()) * torch.from_numpy(~canvas.mask())
+    rest = model.encode(spared).cpu()
+    return torch.cat([torch.from_numpy(canvas.latent_mask(model.factor)), rest], dim=1)
+
+
+BESIDE: dict[str, Callable[[Model, Canvas], torch.Tensor]] = {
+    Inpaint.kind: _mask_and_rest,
+    InstructEdit.kind: lambda model, canvas: model.encode_raw(to_tensor(canvas.laid())),
+}
+
+
 def _from_noise(
     model: Model,
     task: Task,
+    canvas: Canvas | None,
     generators: list[torch.Generator],
     denoise: Denoiser,
     scheduler: Scheduler,
 ) -> Way:
-    start = varied(task, noise(generators, model.latent_shape(task.width, task.height)))
+    size = canvas.size if canvas else (task.width, task.height)
+    start = varied(task, noise(generators, model.latent_shape(*size)))
     steps = sample(denoise, scheduler, start, task.steps, generators=generators)
-    return Way(steps, lambda picture: picture, {})
+    if canvas is None:
+        return Way(steps, lambda picture: picture, {})
+    return Way(steps, canvas.finished, {"edited": _fingerprints(task)})
+
+
+def _inpaint(
+    model: Model,
+    task: Inpaint,
+    canvas: Canvas,
+    generators: list[torch.Generator],
+    denoise: Denoiser,
+    scheduler: Scheduler,
+) -> Way:
+    """A network that reads the mask fills it from nothing but noise, as it learned to; others are led."""
+    way = _from_noise if model.channels_beside and task.strength == 1 else _from_picture
+    return way(model, task, canvas, generators, denoise, scheduler)
 
 
 def _from_picture(
     model: Model,
     task: ImageToImage | Inpaint,
+    canvas: Canvas,
     generators: list[torch.Generator],
     denoise: Denoiser,
     scheduler: Scheduler,
 ) -> Way:
-    canvas = prepare(task)
     shape = model.latent_shape(*canvas.size)
     unit = varied(task, noise(generators, shape))
     latents = model.encode(to_tensor(canvas.laid())).to(unit).expand_as(unit)
     if isinstance(task, Inpaint):
         mask = torch.from_numpy(canvas.latent_mask(model.factor))
-        denoise = inpainted(denoise, latents, mask, unit, model.noise_schedule)
+        if not model.channels_beside:
+            denoise = inpainted(denoise, latents, mask, unit, model.noise_schedule)
         if task.start_from == "noise":
             latents = torch.lerp(latents, noise(generators, shape), mask)
     steps = image_to_image(
@@ -145,9 +185,9 @@ def _from_picture(
     return Way(steps, canvas.finished, {"edited": _fingerprints(task)})
 
 
-WAYS: dict[str, Callable[[Model, Any, list[torch.Generator], Denoiser, Scheduler], Way]] = {
+WAYS: dict[str, Callable[[Model, Any, Any, list[torch.Generator], Denoiser, Scheduler], Way]] = {
     ImageToImage.kind: _from_picture,
-    Inpaint.kind: _from_picture,
+    Inpaint.kind: _inpaint,
 }
 
 

@@ -32,6 +32,7 @@ from modules.tasks import (
     Controlled,
     ImageToImage,
     Inpaint,
+    InstructEdit,
     Limits,
     Task,
     TaskError,
@@ -133,14 +134,14 @@ class Engine:
         for name in wildcards.TASK_FIELDS:  # refuses a wildcard without a list, and a weight beyond reason
             emphasis.parse(wildcards.resolved(getattr(task, name), task.seed, name))
         self.wardrobe.check(wildcards.resolve(task))
-        if isinstance(task, ImageToImage | Inpaint):
+        if isinstance(task, ImageToImage | Inpaint | InstructEdit):
             from modules.engine.canvas import opened
 
             opened(task)  # a picture that cannot be worked on is refused before the job waits for its turn
         if isinstance(task, ClassConditional) and task.class_name not in (names := card.classes()):
             raise TaskError("class_name", tasks.not_one_of("class_name", task.class_name, names))
         if isinstance(task, Controlled):
-            self.control_map(task)
+            self.control_maps(task)
 
     def card(self, model: str) -> ModelCard:
         """A model's card; TaskError if there is no such model."""
@@ -157,6 +158,12 @@ class Engine:
     def controls(self, model: str) -> list[str]:
         """The control types that a model has a ControlNet for."""
         return list(self.card(model).controls)
+
+    def control_maps(self, task: Controlled) -> dict[str, ControlMap]:
+        """Every map that the task asks for, by the ending of its fields' names; TaskError as control_map."""
+        from modules.conditions.control import maps_of
+
+        return maps_of(task)
 
     def control_map(self, task: Controlled) -> ControlMap:
         """The map that the task's ControlNet will see; TaskError, in words, where its picture gives none."""

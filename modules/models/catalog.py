@@ -39,6 +39,9 @@ PIPELINES = {
 CONTROLNETS = "controlnet"
 """The folder inside a model's folder that holds its ControlNets, one folder a control type."""
 
+SERVES_WITH: dict[int, tuple[str, ...]] = {4: ("instruct_edit",), 5: ("inpaint",)}
+"""What a U-Net with so many channels beside its latents is for: a picture, or a mask and what it spares."""
+
 
 class CatalogueError(ValueError):
     """A model that is not there, or a card that makes no sense; the message is a sentence for the user."""
@@ -103,8 +106,10 @@ class ModelCard(Card):
         if task.kind not in self.tasks:
             serves = ", ".join(self.tasks)
             raise TaskError("model", f"model is {self.id!r}, which cannot do {task.kind}; it does {serves}.")
-        if isinstance(task, Controlled) and task.control_type not in self.controls:
-            raise TaskError("control_type", not_one_of("control_type", task.control_type, [*self.controls]))
+        for name in ("control_type", "control_type_2") if isinstance(task, Controlled) else ():
+            kind = getattr(task, name)
+            if kind not in self.controls and (kind or name == "control_type"):
+                raise TaskError(name, not_one_of(name, kind, [*self.controls]))
 
     def part(self, name: str) -> Path:
         """The folder of one component, such as "vae": its own, or the one that it shares."""
@@ -152,7 +157,8 @@ def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
             f"{folder} is no model folder: it has no unet/config.json, which diffusers would have saved."
         )
     unet = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
-    tasks = ("text_to_image", "image_to_image", "inpaint")
+    beside = unet.get("in_channels", 4) - unet.get("out_channels", 4)
+    tasks = SERVES_WITH.get(beside, ("text_to_image", "image_to_image", "inpaint"))
     if any((place / "class_embedding").is_dir() for place in (folder, shares) if place):
         size, family, tasks = 16 * unet.get("sample_size", 16), "pocket", (*tasks, "class_conditional")
     else:

@@ -121,6 +121,22 @@ def with_class(condition: Condition, classes: ClassTokens | None, name: str | No
     return replace(condition, states=torch.cat([condition.states, token], dim=1))
 
 
+def over_a_picture(
+    words: Condition, weighted: Sequence[tuple[Condition, float]], scale: float
+) -> tuple[Condition, list[tuple[Condition, float]]]:
+    """Base and weighted conditions where a picture beside the sample has a guidance weight of its own.
+
+    Brooks et al. 2023 (InstructPix2Pix), eq. 3, as one sum over the base that knows neither words nor
+    picture: the picture's weight there is `scale` less what the words have, so that it acts alone and theirs
+    acts over it.
+    """
+    if words.beside is None:
+        return words, [*weighted]
+    said = sum(weight for _, weight in weighted)
+    nothing = replace(words, beside=torch.zeros_like(words.beside))
+    return nothing, [(words, scale - said), *weighted]
+
+
 def class_of(task: Task) -> str | None:
     """The class that a task names."""
     return task.class_name if isinstance(task, ClassConditional) else None

@@ -39,8 +39,9 @@ def load_control(model: LatentModel, folder: Path) -> ControlNetwork:
         from diffusers.models.controlnets.controlnet import ControlNetModel
     hash = fingerprint(folder)
     config = read_json(folder, "config.json")
+    latents = {"in_channels": model.unet.config.out_channels}  # a mask beside them is not for ControlNets
     for name, words in PAIRED.items():
-        theirs, ours = (_plain(one.get(name)) for one in (config, model.unet.config))
+        theirs, ours = (_plain(one.get(name)) for one in (config, {**model.unet.config, **latents}))
         if theirs != ours:
             raise LoadError(_another_pair(model, folder, f"its {words} {theirs}, the model's {ours}"))
     reduces = 2 ** (len(config.get("conditioning_embedding_out_channels") or "four") - 1)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from modules.conditions.control import map_of
+from modules.conditions.control import maps_of
 from modules.conditions.text import TextEncoder
 from modules.diffusion.noise import NoiseSchedule
 from modules.images import to_tensor
@@ -23,12 +23,13 @@ from modules.models.conditioning import (
     by_words,
     class_of,
     guidance_embedding,
+    over_a_picture,
     stacked,
     with_class,
     without_words,
 )
 from modules.models.maps import Control, ControlNetwork, added, holding, no_control
-from modules.tasks import ClassConditional, Controlled, Task
+from modules.tasks import ClassConditional, Controlled, InstructEdit, Task
 
 PREVIEW_PIXELS = 256
 
@@ -63,14 +64,23 @@ class LatentModel:
         """The shape of one picture's latents."""
         return (self.unet.config.out_channels, height // self.factor, width // self.factor)
 
-    @torch.no_grad()
+    @property
+    def channels_beside(self) -> int:
+        """How many channels the network reads beside the latents: 5 of a mask, 4 of a picture, or 0."""
+        return self.unet.config.in_channels - self.unet.config.out_channels
+
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures to latents; a variational encoder gives its mean."""
+        return self.encode_raw(pictures) * self.autoencoder.config.scaling_factor
+
+    @torch.no_grad()
+    def encode_raw(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures to what the encoder itself answers, not yet of unit variance."""
         answer = self.autoencoder.encode(pictures.to(self.device, self.autoencoder.dtype))
         for name in ("latent", "latents"):
             if hasattr(answer, name):
-                return (getattr(answer, name) * self.autoencoder.config.scaling_factor).float()
-        return (answer.latent_dist.mode() * self.autoencoder.config.scaling_factor).float()
+                return getattr(answer, name).float()
+        return answer.latent_dist.mode().float()
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -108,12 +118,15 @@ class LatentModel:
             weighted.append((prompt, task.guidance_scale))
         if isinstance(task, ClassConditional) and self.classes is not None:
             weighted.append((with_class(self.tell(encoded[2], scene), self.classes, name), task.class_scale))
+        base = negative
+        if isinstance(task, InstructEdit):
+            base, weighted = over_a_picture(negative, weighted, task.image_guidance_scale)
         if self.hears_guidance:
             told = guidance_embedding(task.guidance_scale, self.unet.config.time_cond_proj_dim)
             weighted = [(replace(prompt, guidance=told), 1.0)]
         controls, record = self._controls(task, timesteps) if isinstance(task, Controlled) else ((), {})
         words_cut = sum(text.words_cut for text in encoded)
-        return Conditions(negative, tuple(weighted), words_cut, controls, record)
+        return Conditions(base, tuple(weighted), words_cut, controls, record)
 
     @torch.no_grad()
     def predict(
@@ -155,13 +168,17 @@ class LatentModel:
     def _controls(
         self, task: Controlled, timesteps: Sequence[float]
     ) -> tuple[tuple[Control, ...], dict[str, Any]]:
-        """The task's map as the network takes it, and what the record says; no network at weight 0."""
-        made = map_of(task)
-        record = {"control_map": f"{made.told} Pictures are not kept in the recipe: keep the map yourself."}
+        """The task's maps as the network takes them, and what the record says; no network at weight 0."""
+        controls, record = list[Control](), dict[str, Any]()
         held = holding(timesteps, task.control_start, task.control_end)
-        if task.control_scale == 0 or not held:
-            return (), record
-        found = self.control(task.control_type)
-        pixels = ((to_tensor(made.picture) + 1) / 2).to(self.device, self.dtype)
-        control = Control(found.network, pixels, task.control_scale, max(held), min(held))
-        return (control,), record | {"control_hash": found.hash}
+        for which, made in maps_of(task).items():
+            told = f"{made.told} Pictures are not kept in the recipe: keep the map yourself."
+            record[f"control_map{which}"] = told
+            scale = getattr(task, f"control_scale{which}")
+            if scale == 0 or not held:
+                continue
+            found = self.control(getattr(task, f"control_type{which}"))
+            pixels = ((to_tensor(made.picture) + 1) / 2).to(self.device, self.dtype)
+            controls.append(Control(found.network, pixels, scale, max(held), min(held)))
+            record[f"control_hash{which}"] = found.hash
+        return tuple(controls), record

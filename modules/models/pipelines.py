@@ -51,6 +51,9 @@ class PipelineModel:
     LONGEST: ClassVar[int] = 512
     """Tokens of a prompt that the text encoder takes."""
 
+    channels_beside: ClassVar[int] = 0
+    """No mask and no picture lies beside the latents as more channels."""
+
     # What a family says of itself.
 
     @staticmethod

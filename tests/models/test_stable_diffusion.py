@@ -8,13 +8,15 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from PIL import Image
 
 from modules.conditions import pose
 from modules.engine.generation import generate, noise
 from modules.models.catalog import card_for_folder
 from modules.models.files import LoadError
 from modules.models.loading import load
-from modules.tasks import Controlled, TextToImage
+from modules.tasks import ClassConditional, Controlled, ImageToImage, Inpaint, InstructEdit, TextToImage
 from tests.tiny import write_tiny_controlnet, write_tiny_sdxl, write_tiny_stable_diffusion
 
 FAMILIES = {
@@ -27,6 +29,10 @@ TASK = TextToImage(
     width=64, height=64, guidance_scale=4.0,
 )  # fmt: skip
 SKELETON = pose.draw([pose.named_poses()["waving"]], 64, 64)
+SLOPE = Image.fromarray(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))).convert("RGB")
+PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8))
+MASK = Image.new("L", (64, 64))
+MASK.paste(255, (16, 8, 48, 40))  # on the grid of latents, where both agree on what is masked
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -43,10 +49,16 @@ def model(folder):
     return load(card_for_folder(folder), "cpu")
 
 
+@pytest.fixture
+def mean_of_the_encoder(monkeypatch):
+    """The stock pipelines take the encoder's mean, as we do, instead of a sample around it."""
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+
+
 def as_kind(kind, task=TASK, **more):
     """The same request as another kind of task."""
     names = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: value for name, value in task.scalars().items() if name in names}, **more)
+    return kind(**{name: value for name, value in task.scalars().items() if name in names} | more)
 
 
 @functools.cache
@@ -157,3 +169,77 @@ def test_two_texts_that_are_not_as_wide_as_the_network_are_a_sentence(tmp_path):
     folder = write_tiny_stable_diffusion(tmp_path / "odd", cross_attention_dim=48)
     with pytest.raises(LoadError, match="reads 48 numbers a token; its text has 32"):
         load(card_for_folder(folder), "cpu")
+
+
+def test_two_controlnets_at_once(folder, model):
+    networks = [
+        diffusers.ControlNetModel.from_pretrained(folder / "controlnet" / kind) for kind in ("pose", "depth")
+    ]
+    pipeline = stock(folder, "StableDiffusionControlNetPipeline", controlnet=networks)
+    task = as_kind(Controlled, control_image=SKELETON, control_scale=0.8, control_type_2="depth",
+                   control_image_2=SLOPE, control_scale_2=0.5)  # fmt: skip
+    latents, result = ours(model, task)
+    same(latents, theirs(pipeline, task, image=[SKELETON, SLOPE], latents=start(model),
+                         controlnet_conditioning_scale=[0.8, 0.5]))  # fmt: skip
+    assert result.info["control_hash"] != result.info["control_hash_2"]
+    assert "depth map" in result.info["control_map_2"]
+
+
+def test_image_to_image(folder, model, mean_of_the_encoder):
+    task = as_kind(ImageToImage, image=PICTURE, strength=0.6)
+    latents, _ = ours(model, dataclasses.replace(task, steps=5))
+    pipeline = stock(folder, "StableDiffusionImg2ImgPipeline")
+    generator = torch.Generator().manual_seed(7)
+    same(latents, theirs(pipeline, dataclasses.replace(TASK, steps=5), image=PICTURE, strength=0.6,
+                         generator=generator))  # fmt: skip
+
+
+def test_inpainting_with_four_channels(folder, model, mean_of_the_encoder):
+    """At strength 1 the stock pipeline forgets what is known at its first step; ours shows it even then."""
+    task = as_kind(Inpaint, image=PICTURE, mask=MASK, strength=0.6, start_from="original", mask_feather=0)
+    latents, _ = ours(model, dataclasses.replace(task, steps=5))
+    pipeline = stock(folder, "StableDiffusionInpaintPipeline")
+    generator = torch.Generator().manual_seed(7)
+    same(latents, theirs(pipeline, dataclasses.replace(TASK, steps=5), image=PICTURE, mask_image=MASK,
+                         strength=0.6, generator=generator))  # fmt: skip
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+@pytest.mark.parametrize("write", [write_tiny_stable_diffusion, write_tiny_sdxl])
+def test_inpainting_with_nine_channels(write, strength, tmp_path, mean_of_the_encoder):
+    folder = write(tmp_path / "inpainting", in_channels=9)
+    model = load(card_for_folder(folder), "cpu")
+    assert model.card.tasks == ("inpaint",)
+    task = as_kind(Inpaint, image=PICTURE, mask=MASK, strength=strength, start_from="original", steps=5)
+    latents, result = ours(model, task)
+    pipeline = stock(folder, "StableDiffusionInpaintPipeline")
+    same(latents, theirs(pipeline, dataclasses.replace(TASK, steps=5), image=PICTURE, mask_image=MASK,
+                         strength=strength, generator=torch.Generator().manual_seed(7)))  # fmt: skip
+    spared = np.asarray(MASK) == 0
+    assert (np.asarray(result.images[0])[spared] == np.asarray(PICTURE)[spared]).all()
+
+
+@pytest.mark.parametrize(("words", "picture"), [(4.0, 1.5), (1.0, 1.5), (4.0, 4.0)])
+def test_an_edit_by_instruction(words, picture, tmp_path, mean_of_the_encoder):
+    folder = write_tiny_stable_diffusion(tmp_path / "edits", in_channels=8)
+    model = load(card_for_folder(folder), "cpu")
+    assert model.card.tasks == ("instruct_edit",)
+    task = as_kind(InstructEdit, image=PICTURE, image_guidance_scale=picture, guidance_scale=words)
+    calls = []
+    handle = model.unet.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+    latents, result = ours(model, task)
+    handle.remove()
+    assert set(calls) == {3 if words != picture else 2}  # a weight of 0 costs no pass
+    assert result.info["image_guidance_scale"] == picture
+    assert set(result.info["edited"]) == {"image"}
+    pipeline = stock(folder, "StableDiffusionInstructPix2PixPipeline")
+    by_hand = dataclasses.replace(TASK, guidance_scale=words + 1e-6)  # stock guides above 1 only
+    same(latents, theirs(pipeline, by_hand, image=PICTURE, image_guidance_scale=picture,
+                         latents=start(model)))  # fmt: skip
+
+
+def test_a_class_is_passed_over_where_there_are_none(folder, model):
+    plain = model.conditions(TASK)
+    classed = model.conditions(as_kind(ClassConditional, class_name="cat"))
+    assert len(plain.weighted) == len(classed.weighted) == 1
+    assert torch.equal(plain.base.states, classed.base.states)
