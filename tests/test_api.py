@@ -14,7 +14,7 @@ from modules.conditions import pose
 from modules.settings import Settings
 from modules.tasks import KINDS
 from modules.ui import build, launch_options
-from tests.ui.fake import CLASSES, CONTROLLED, FakeEngine
+from tests.ui.fake import CLASSES, CONTROLLED, EDITING, FakeEngine
 
 INFO = [
     *("seed", "seeds", "sampler", "schedule", "steps", "guidance_scale", "model", "model_hash"),
@@ -145,6 +145,25 @@ def test_what_no_model_serves_yet_is_refused_with_a_sentence(client, tmp_path):
     assert "controlnet" in refused(client, control_image=handle_file(picture), api_name="/controlnet")
 
 
+def test_an_edit_by_instruction_is_an_endpoint_and_a_tab_where_a_model_serves_it(tmp_path):
+    engine = FakeEngine(pace=0, catalog={"pocket": EDITING})
+    blocks = build(engine, Settings())
+    assert "Edit" in [tab.label for tab in blocks.blocks.values() if tab.get_block_name() == "tabitem"]
+    _, address, _ = blocks.launch(**launch_options(Settings()), prevent_thread_lock=True)
+    try:
+        client, picture = Client(address, verbose=False), tmp_path / "picture.png"
+        Image.new("RGB", (64, 48), "teal").save(picture)
+        given = {"image": handle_file(picture), "prompt": "make it winter", "steps": 2}
+        _, info = client.predict(**given, image_guidance_scale=2.0, api_name="/instruct_edit")
+        assert (info["kind"], info["image_guidance_scale"]) == ("instruct_edit", 2.0)
+        assert engine.runs[-1].image.getpixel((5, 5)) == (0, 128, 128)
+        said = refused(client, **given, image_guidance_scale=11.0, api_name="/instruct_edit")
+        assert "image_guidance_scale is 11.0; it must be a number from 0 to 10" in said
+        assert "image is missing" in refused(client, api_name="/instruct_edit")
+    finally:
+        blocks.close()
+
+
 @pytest.mark.parametrize("name", ["inpaint", "image_to_image"])
 def test_pictures_travel_as_files(client, engine, name, tmp_path):
     picture, mask = tmp_path / "picture.png", tmp_path / "mask.png"
@@ -174,6 +193,13 @@ def test_controlnet_takes_a_map_and_says_what_it_cannot_take(tmp_path):
         assert (len(files), info["control_type"], info["control_scale"]) == (1, "pose", 0.5)
         assert "a drawn skeleton, which is no depth map" in refused(client, control_type="depth", **given)
         assert "control_image is missing" in refused(client, api_name="/controlnet")
+        slope = tmp_path / "slope.png"
+        Image.linear_gradient("L").save(slope)
+        both = given | {"control_type_2": "depth", "control_image_2": handle_file(slope), "steps": 2}
+        _, info = client.predict(control_scale_2=0.4, **both)
+        assert (info["control_type_2"], info["control_scale_2"]) == ("depth", 0.4)
+        said = refused(client, **(given | {"control_type_2": "depth"}))
+        assert "control_image_2 is missing" in said
     finally:
         blocks.close()
 

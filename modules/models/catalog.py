@@ -162,7 +162,8 @@ def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
     if any((place / "class_embedding").is_dir() for place in (folder, shares) if place):
         size, family, tasks = 16 * unet.get("sample_size", 16), "pocket", (*tasks, "class_conditional")
     else:
-        size, family = 8 * unet.get("sample_size", 64), "stable-diffusion"
+        large = unet.get("addition_embed_type") == "text_time"
+        size, family = 8 * unet.get("sample_size", 64), "stable-diffusion" + "-xl" * large
     controls = controls_in(folder)
     return ModelCard(
         id=folder.name, title=folder.name, family=family, folder=folder, shares=shares, width=size,

@@ -62,5 +62,6 @@ def _allowances() -> list[int]:
 FAMILIES: dict[str, Callable[[ModelCard, str, torch.device, torch.dtype], Any]] = {
     "pocket": load_pocket,
     "stable-diffusion": load_stable_diffusion,
+    "stable-diffusion-xl": load_stable_diffusion,
     **dict.fromkeys({kind.family for kind in PIPELINES.values()}, load_pipeline),
 }

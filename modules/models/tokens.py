@@ -16,7 +16,11 @@ from modules.conditions.named import NamedTokens
 from modules.conditions.windows import BERT_TOKENS, CLIP_TOKENS, windows_of
 from modules.models.catalog import ModelCard
 
-ROOM = {"pocket": BERT_TOKENS - 2, "stable-diffusion": CLIP_TOKENS - 2}
+ROOM = {
+    "pocket": BERT_TOKENS - 2,
+    "stable-diffusion": CLIP_TOKENS - 2,
+    "stable-diffusion-xl": CLIP_TOKENS - 2,
+}
 """Tokens in one window of a family's text encoder, without the marks at its ends."""
 
 

@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 SENDS = {
     "inpaint": ("Repaint", "Paint over parts of this picture and have them made anew"),
     "image_to_image": ("Vary", "Start the next picture from this one"),
+    "instruct_edit": ("Edit", "Change this picture by an instruction"),
 }
 
 
@@ -134,8 +135,12 @@ def facts(info: Mapping[str, Any], seed: int) -> list[tuple[str, str]]:
         found.append(("class guidance", f"{info['class_scale']:g}"))
     if info.get("control_type"):
         found.append((info["control_type"], f"{info['control_scale']:g}"))
+    if info.get("control_type_2"):
+        found.append((info["control_type_2"], f"{info['control_scale_2']:g}"))
     if info.get("prompt") or info.get("negative_prompt"):
         found.append(("guidance", f"{info['guidance_scale']:g}"))
+    if info.get("image_guidance_scale"):
+        found.append(("picture guidance", f"{info['image_guidance_scale']:g}"))
     if info.get("strength", 1) < 1:
         found.append(("strength", f"{info['strength']:g}"))
     found.append(("", "{} × {}".format(*info.get("size", (info["width"], info["height"])))))

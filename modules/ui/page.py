@@ -16,10 +16,10 @@ from modules.presets import starts
 from modules.tasks import TextToImage
 from modules.ui import explore, gallery, history, line, painter, prompt_box, recipes, runs, snr_panel, theme
 from modules.ui.forms import Form, Maker
-from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, text_to_image
+from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, instruct_edit, text_to_image
 from modules.ui.toolkit import gr, on_gpu
 
-TABS = (text_to_image, class_conditional, control, inpaint, image_to_image)
+TABS = (text_to_image, class_conditional, control, inpaint, image_to_image, instruct_edit)
 PATIENCE, WATCHED = 0.3, 400  # seconds between two looks at an engine that warms up, and how many looks
 
 OWNED = "(...sent) => [...sent.slice(0, -1), window.epsilon.owner()]"  # the browser's own name, sent along

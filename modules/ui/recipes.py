@@ -19,6 +19,8 @@ SPOKEN = {
     "class_name": "class",
     "control_type": "control",
     "control_image": "control map",
+    "control_type_2": "second control",
+    "control_image_2": "second control map",
 }
 
 
@@ -42,6 +44,8 @@ def fill(engine: Any, form: Form, values: Mapping[str, Any]) -> tuple[dict[Any, 
             left.append(f"{SPOKEN.get(name, name)} {value} ({why})")
             del taken[name]
     pictures = [name for name in form.fields if "picture" in form.kind.__dataclass_fields__[name].metadata]
+    if not values.get("control_type_2"):
+        pictures = [name for name in pictures if name != "control_image_2"]
     left += [f"{SPOKEN.get(name, name)} (a recipe keeps no pictures)" for name in pictures]
     updates = form.filled(taken)
     if "sampler" in taken and "sampler" in form.fields:
@@ -78,7 +82,9 @@ def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str,
         return "" if known and value in engine.spacings(taken["sampler"], model) else "not with this sampler"
     if name == "class_name":
         return "" if value in engine.classes(engine.default_model) else "unknown here"
-    if name == "control_type":
+    if name == "control_type_2" and not value:
+        return ""
+    if name in ("control_type", "control_type_2"):
         return "" if value in engine.controls(engine.default_model) else "not with this model"
     if "limits" not in form.kind.__dataclass_fields__[name].metadata or name in SEEDS:
         return ""

@@ -109,6 +109,14 @@ def test_strength_nought_is_no_control_to_the_last_bit(model):
     assert torch.equal(latents, steps[-1].latents)
     assert np.array_equal(np.asarray(result.images[0]), np.asarray(without.images[0]))
     assert counts == {}
+    slope = depth_map(np.linspace(1, 3, 128)[:, None].repeat(128, 1))
+    both = dataclasses.replace(TASK, control_type_2="depth", control_image_2=slope)
+    neither = dataclasses.replace(both, control_scale=0.0, control_scale_2=0.0)
+    assert torch.equal(calls(model, neither)[1], steps[-1].latents)
+    first_alone = calls(model, dataclasses.replace(both, control_scale_2=0.0))
+    assert torch.equal(first_alone[1], calls(model, TASK)[1])
+    assert first_alone[2] == {"pose": 4}
+    assert calls(model, both)[2] == {"pose": 4, "depth": 4}
     assert (calls(model, TASK)[1] - latents).abs().max() > 1e-3
 
 
@@ -200,6 +208,9 @@ def test_a_damaged_controlnet_is_a_sentence_and_the_model_still_paints(folder, t
         ({"control_type": "depth"}, "control_image", "which is no depth map"),
         ({"control_image": depth_map(np.eye(64) + 1)}, "control_image", "No detector|which is no pose map"),
         ({"control_type": "canny"}, "control_type", "must be one of depth, pose"),
+        ({"control_type_2": "canny"}, "control_type_2", "must be one of depth, pose"),
+        ({"control_type_2": "depth"}, "control_image_2", "control_image_2 is missing"),
+        ({"control_type_2": "depth", "control_image_2": SKELETON}, "control_image_2", "is no depth map"),
     ],
 )
 def test_the_studio_refuses_before_it_runs(changes, field, words, folder):

@@ -76,6 +76,9 @@ class Card:
 CONTROLLED = Card(tasks=(*Card.tasks, "controlnet"), controls=("pose", "depth", "canny"))
 """A card for the tests that need ControlNets."""
 
+EDITING = Card(tasks=(*Card.tasks, "instruct_edit"))
+"""A card for the tests that edit by instruction."""
+
 
 def levels(alphas_cumprod: np.ndarray, t: np.ndarray) -> dict[str, list[float]]:
     """The contract's five columns for these levels."""
@@ -181,7 +184,8 @@ class FakeEngine:
         return list(self.catalog[model].controls)
 
     poses, skeleton, read_pose = Engine.poses, Engine.skeleton, Engine.read_pose
-    write_pose, draw_pose, control_map = Engine.write_pose, Engine.draw_pose, Engine.control_map
+    write_pose, draw_pose = Engine.write_pose, Engine.draw_pose
+    control_map, control_maps = Engine.control_map, Engine.control_maps
     stage, draw_shapes = Engine.stage, Engine.draw_shapes
 
     def snr_curve(
@@ -215,7 +219,7 @@ class FakeEngine:
         if getattr(task, "image", True) is None:
             raise TaskError("image", "image is missing: choose the picture to start from.")
         if isinstance(task, tasks.Controlled):
-            self.control_map(task)
+            self.control_maps(task)
         return self._run(task, walk)
 
     check, explore = run, Engine.explore

@@ -9,7 +9,7 @@ from PIL import Image
 from modules.conditions import pose
 from modules.conditions.depth import SHAPES, depth_map
 from modules.tasks import Controlled
-from modules.ui import gallery, recipes
+from modules.ui import gallery, recipes, second_map
 from modules.ui.forms import Form
 from modules.ui.tabs import control
 from modules.ui.toolkit import gr
@@ -126,11 +126,25 @@ def test_a_recipe_says_that_the_map_is_not_in_it(engine):
     values = Controlled(control_type="depth", control_scale=0.5).scalars()
     updates, left = recipes.fill(engine, form, values)
     assert left == ["control map (a recipe keeps no pictures)"]
+    _, left = recipes.fill(engine, form, values | {"control_type_2": "depth"})
+    assert left[-1] == "second control map (a recipe keeps no pictures)"
     assert updates[form.fields["control_type"]]["value"] == "depth"
     assert (
         "control normal (not with this model)"
         in recipes.fill(engine, form, values | {"control_type": "normal"})[1]
     )
+
+
+def test_a_second_map_is_shown_as_the_network_sees_it_or_says_why_not(engine, files):
+    asked = {name: ASKED[name] for name in ("detect", "width", "height")}
+    assert second_map.seen(engine, "", files["depth"], asked) == (None, "")
+    assert second_map.seen(engine, "depth", None, asked) == (None, second_map.WANTED)
+    shown, told = second_map.seen(engine, "depth", files["depth"], asked)
+    assert "depth map" in told
+    assert pixels(shown).shape == (192, 128, 3)
+    shown, told = second_map.seen(engine, "depth", files["skeleton"], asked)
+    assert shown is None
+    assert "which is no depth map" in told
 
 
 def test_the_facts_name_the_control(engine):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules.tasks import Controlled
-from modules.ui import pose_editor
+from modules.ui import pose_editor, second_map
 from modules.ui.forms import Maker, as_field
 from modules.ui.prompt_box import prompt_box
 from modules.ui.toolkit import file_data, gr, served_picture
@@ -62,6 +62,7 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
             label="Read the map out of the picture",
             elem_id="detect",
         )
+        second = second_map.fields(make, [(SPOKEN.get(name, name), name) for name in kinds])
     return prompt | {
         "control_type": kind,
         "control_image": chosen,
@@ -72,11 +73,13 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
         "detect": detect,
         "editor": editor,
         "upload": upload,
+        **second,
     }
 
 
 def wire(engine: Any, parts: Mapping[str, Any]) -> None:
     """Whatever changes the map is answered with what the network will see, or with why that is nothing."""
+    second_map.wire(engine, parts)
     names = ("control_type", "detect", "width", "height")
     editor, upload = parts["editor"], parts["upload"]
 
