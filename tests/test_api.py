@@ -152,11 +152,11 @@ def test_an_edit_by_instruction_is_an_endpoint_and_a_tab_where_a_model_serves_it
     _, address, _ = blocks.launch(**launch_options(Settings()), prevent_thread_lock=True)
     try:
         client, picture = Client(address, verbose=False), tmp_path / "picture.png"
-        Image.new("RGB", (64, 48), "teal").save(picture)
+        Image.new("RGB", (64, 48), "navy").save(picture)
         given = {"image": handle_file(picture), "prompt": "make it winter", "steps": 2}
         _, info = client.predict(**given, image_guidance_scale=2.0, api_name="/instruct_edit")
         assert (info["kind"], info["image_guidance_scale"]) == ("instruct_edit", 2.0)
-        assert engine.runs[-1].image.getpixel((5, 5)) == (0, 128, 128)
+        assert engine.runs[-1].image.getpixel((5, 5)) == (0, 0, 128)
         said = refused(client, **given, image_guidance_scale=11.0, api_name="/instruct_edit")
         assert "image_guidance_scale is 11.0; it must be a number from 0 to 10" in said
         assert "image is missing" in refused(client, api_name="/instruct_edit")

@@ -1,8 +1,9 @@
-"""The second map of the ControlNet tab: which kind it is, the picture it comes from, and what is made of it."""
+"""The ControlNet tab's second map lives here: its kind, the picture it comes from, what is made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from modules.tasks import Controlled
@@ -47,7 +48,7 @@ def wire(engine: Any, parts: Mapping[str, Any]) -> None:
         path = sent if event.target is upload else kept
         made, told = seen(engine, wanted, path, asked)
         return [
-            gr.update(visible=bool(wanted)), f"<p>{told}</p>" if told else "",
+            gr.update(visible=bool(wanted)), f"<p>{escape(told)}</p>" if told else "",
             gr.update(value=made, visible=made is not None), path, gr.update(visible=bool(wanted)),
         ]  # fmt: skip
 
