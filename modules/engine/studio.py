@@ -26,6 +26,7 @@ from modules.engine.trajectory import Trajectories
 from modules.models.catalog import ModelCard
 from modules.models.wardrobe import Wardrobe
 from modules.presets import wildcards
+from modules.presets.own import Own
 from modules.settings import Settings
 from modules.tasks import (
     ClassConditional,
@@ -70,6 +71,7 @@ class Engine:
         self.trajectories = Trajectories()
         self.wardrobe = Wardrobe(settings.adapters)
         self.forecaster = Forecaster(settings.output_dir)
+        self.own = Own(settings.output_dir / "presets")
         self._painting = threading.Lock()
         self._loading = threading.Lock()
         self._model: LatentModel | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,9 @@ import modules
 from modules.tasks import TaskError, not_one_of
 
 FILE = modules.HOME / "presets" / "styles.yaml"
+OWN = "own"
+"""The group of the styles that people saved themselves."""
+
 OPENING = re.compile(r"(a|an|the|one|two|three|four|five|some|my)\s+", re.IGNORECASE)
 
 
@@ -41,9 +45,15 @@ class Styles:
     usual: Mapping[str, tuple[str, ...]]
 
     def of(self, family: str) -> list[Style]:
-        """The styles for a family of models."""
-        own = [style for style in self.all.values() if style.family == family]
-        return own or [style for style in self.all.values() if not style.family]
+        """The styles for a family of models, and those of people's own, which are for all."""
+        shipped = [style for style in self.all.values() if style.group != OWN]
+        fitting = [style for style in shipped if style.family == family]
+        people_s = [style for style in self.all.values() if style.group == OWN]
+        return (fitting or [style for style in shipped if not style.family]) + people_s
+
+    def with_own(self, own: Mapping[str, Style]) -> Styles:
+        """These and people's own, which are laid last."""
+        return dataclasses.replace(self, all=MappingProxyType({**self.all, **own}))
 
     def fitting(self, family: str, prompt: str) -> list[str]:
         """The styles that suit most prompts, less those of a group that the prompt chose from itself."""
@@ -68,13 +78,15 @@ def read_styles(path: Path = FILE) -> Styles:
     )
 
 
-def apply(names: Iterable[str], prompt: str, negative: str = "") -> tuple[str, str]:
-    """The prompt and the negative prompt in these styles, always laid in the file's order.
+def apply(
+    names: Iterable[str], prompt: str, negative: str = "", known: Styles | None = None
+) -> tuple[str, str]:
+    """The prompt and the negative prompt in these styles of those `known`, always laid in the file's order.
 
     A style whose words the prompt holds already adds nothing; neither does any where there is no prompt.
     TaskError for a style that is not in the file.
     """
-    styles, chosen = read_styles().all, set(names)
+    styles, chosen = (known or read_styles()).all, set(names)
     if unknown := sorted(chosen - set(styles)):
         raise TaskError("styles", not_one_of("styles", unknown[0], list(styles)))
     prompt, negative = prompt.strip(), negative.strip()

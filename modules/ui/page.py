@@ -12,9 +12,20 @@ from html import escape
 from typing import Any
 
 from modules.engine.jobs import Jobs
-from modules.presets import starts
 from modules.tasks import TextToImage
-from modules.ui import explore, gallery, history, line, painter, prompt_box, recipes, runs, snr_panel, theme
+from modules.ui import (
+    explore,
+    gallery,
+    history,
+    line,
+    painter,
+    prompt_box,
+    recipes,
+    runs,
+    saving,
+    snr_panel,
+    theme,
+)
 from modules.ui.forms import Form, Maker
 from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, instruct_edit, text_to_image
 from modules.ui.toolkit import gr, on_gpu
@@ -95,8 +106,7 @@ class Page:
         make = Maker(self.engine, TextToImage)
         cards = self.engine.catalog
         with gr.Accordion("More", open=False, elem_id="more"):
-            known = starts.read_presets().items()
-            presets = [name for name, preset in known if preset.kind in ("", *self.tabs)]
+            presets = saving.names(self.engine, self.tabs)
             self.preset = gr.Dropdown(presets, value=None, label="Start from a preset", elem_id="preset")
             self.styles = gr.Dropdown(
                 prompt_box.choices(self.engine, self.engine.default_model),
@@ -130,6 +140,8 @@ class Page:
                 file_types=[".png", ".jpg", ".jpeg", ".webp"],
                 type="filepath",
             )
+            if not self.engine.history.shared:  # strangers do not name things for each other
+                self.saving = saving.Saving()
             titles = [(card.title, name) for name, card in cards.items()]
             model = make.choice("model", "Model", titles, visible=len(cards) > 1)
         self.more: dict[str, Any] = {
@@ -228,6 +240,8 @@ class Page:
     def _wire_panel(self) -> None:
         panel = self.panel
         open_tab = gr.State(next(iter(self.tabs)))
+        if not self.engine.history.shared:
+            self.saving.wire(self, open_tab)
         strengths = {
             n: form.fields["strength"] for n, form in self.forms.items() if "strength" in form.fields
         }
@@ -300,7 +314,9 @@ class Page:
             return updates | {self.gallery: gallery.note(told)}
 
         def begin(name: str, model: str) -> dict[Any, Any]:
-            preset = starts.read_presets()[name]
+            preset = saving.known(self.engine).get(name)
+            if preset is None:
+                return {self.gallery: gallery.note(f"{name} was deleted meanwhile.")}
             updates, left = recipes.begin(self.engine, self.forms, preset)
             if preset.kind:
                 updates[self.chooser] = gr.Tabs(selected=preset.kind)

@@ -47,7 +47,12 @@ class Improved:
 
 def choices(engine: Any, model: str) -> list[str]:
     """The styles that suit a model, in the order in which they are laid."""
-    return [style.name for style in styles.read_styles().of(_family(engine, model))]
+    return [style.name for style in known(engine).of(_family(engine, model))]
+
+
+def known(engine: Any) -> styles.Styles:
+    """The styles that ship, and those of people's own."""
+    return styles.read_styles().with_own(engine.own.styles())
 
 
 def wire(engine: Any, lines: list[Line], model: Any, negative: Any, style: Any) -> None:
@@ -81,7 +86,7 @@ def wire(engine: Any, lines: list[Line], model: Any, negative: Any, style: Any) 
         if done and prompt == done.after[0]:  # else the words are others by now, and are improved afresh
             return done.before[0], (done.before[1] if negative == done.after[1] else negative), None, IMPROVE
         after = styles.apply(
-            chosen or styles.read_styles().fitting(_family(engine, model), prompt), prompt, negative
+            chosen or known(engine).fitting(_family(engine, model), prompt), prompt, negative, known(engine)
         )
         if after == (prompt.strip(), negative.strip()):
             return prompt, negative, None, IMPROVE

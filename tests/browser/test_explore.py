@@ -53,3 +53,21 @@ def test_what_cannot_be_varied_is_told_before_and_at_the_press(visit):
     page.click(GENERATE)
     expect(page.locator(".under .status")).to_contain_text("steps is 'a few'")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_settings_are_saved_under_a_name_and_come_back(visit, engine):
+    page = visit()
+    page.fill("#prompt textarea", "a green frog")
+    for fold in ("#more", "#saving"):
+        page.click(f"{fold} > .label-wrap")
+    page.fill("#save-name input", "Frogs")
+    page.click("#save")
+    status = page.locator(".under .status")
+    expect(status).to_have_text("Frogs is among the presets now.")
+    page.fill("#prompt textarea", "something else")
+    page.click("#preset input")
+    page.get_by_test_id("dropdown-option").filter(has_text="Frogs").click()
+    expect(page.locator("#prompt textarea")).to_have_value("a green frog")
+    page.click("#forget")
+    expect(status).to_have_text("Frogs is deleted.")
+    assert engine.own.presets() == {}

@@ -20,6 +20,7 @@ from modules.engine.forecast import Forecast
 from modules.engine.history import History
 from modules.engine.studio import Engine
 from modules.models.tokens import TokenCount
+from modules.presets.own import Own
 from modules.settings import Settings
 from modules.tasks import Limits, Task, TaskError
 
@@ -128,6 +129,7 @@ class FakeEngine:
         self._ready_at = math.inf
         self._lock = threading.Lock()
         self.history = History(Path(tempfile.mkdtemp(prefix="epsilon-test-")))
+        self.own = Own(self.history.folder / "presets")
 
     def start(self) -> None:
         """Begins to warm up."""
