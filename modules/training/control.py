@@ -1,12 +1,12 @@
 """ControlNets of Pocket: a copy of its encoder learns to keep the U-Net to poses, depth maps and edges.
 
-    python -m modules.training.control train --steps 2600
-    python -m modules.training.control export --out assets/pocket-figures
+    python -m modules.training.control train --unlock
+    python -m modules.training.control export
 
 Zero convolutions: Zhang et al. 2023, arXiv:2302.05543, section 3.1. Loss: mean squared error of ε with
 min-SNR-5 weights, as the base's own. The base is the family that ships (assets/pocket), so train that first.
 A frozen base cannot be led to what it never learned to draw: `--unlock` trains its decoder along, which the
-paper's authors call sd_locked=False, and exports a U-Net of its own beside the ControlNet.
+paper's authors call sd_locked=False; the ControlNet then brings that decoder, and the base stays as it is.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from modules.conditions.depth import depth_map
 from modules.conditions.edges import edges
 from modules.conditions.pose import draw
 from modules.models.catalog import CONTROLNETS, card_for_folder
+from modules.models.controls import DECODER
 from modules.models.files import fingerprint
 from modules.models.latent import LatentModel
 from modules.models.loading import load
@@ -313,36 +314,34 @@ def train(base: Path, data: Path, folder: Path, plan: Plan) -> None:
             saved = time.time()
 
 
-def export(base: Path, folder: Path, out: Path, kinds: Sequence[str], facts: dict[str, Any]) -> Path:
-    """Write the averaged ControlNet to `out/controlnet/<kinds>`, replacing what is there; return that folder.
+def export(base: Path, folder: Path, kinds: Sequence[str], facts: dict[str, Any]) -> Path:
+    """Write the averaged weights to `base/controlnet/<kinds>`, replacing what is there; return that folder.
 
-    Where `out` is not the base itself, the U-Net that was trained along goes to `out/unet`.
+    What of the U-Net was trained along goes to `decoder` in it.
     """
     state = load_state(folder / "control.pt")
     if state is None:
         raise FileNotFoundError(f"{folder} lacks control.pt: train it first")
-    network = Led(load(card_for_folder(base), "cpu", "float32"), unlock=False)
+    model = load(card_for_folder(base), "cpu", "float32")
+    network = Led(model, unlock=False)
     network.load_state_dict(state["average"])
-    about = {
-        "licence": "Apache-2.0",
-        "training": {"steps": state["step"], "samples": state["samples"], "base": fingerprint(base), **facts},
-    }
-    if out != base:
-        shutil.rmtree(out, ignore_errors=True)
-        written(out / "unet", network.unet)
-        write_manifest(out, {"name": "Pocket with figures", **about})
-    folder = out / CONTROLNETS / "-".join(kinds)
-    shutil.rmtree(folder, ignore_errors=True)
-    written(folder, network.controlnet())
-    write_manifest(folder, {"name": f"ControlNet for {', '.join(kinds)}", **about})
-    return folder
-
-
-def written(folder: Path, network: Any) -> None:
-    """Save one network as diffusers reads it, its weights in shards."""
-    folder.mkdir(parents=True)
-    network.save_config(folder)
-    save_in_shards(folder, network.state_dict())
+    ours = model.unet.state_dict()
+    learned = {k: v for k, v in network.unet.state_dict().items() if not torch.equal(v, ours[k])}
+    out = base / CONTROLNETS / "-".join(kinds)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / DECODER).mkdir(parents=True)
+    control = network.controlnet()
+    control.save_config(part)
+    save_in_shards(part, control.state_dict())
+    if learned:
+        save_in_shards(part / DECODER, learned)
+    trained = {"steps": state["step"], "samples": state["samples"], "unet": fingerprint(base / "unet")}
+    name = f"Pocket, ControlNet for {', '.join(kinds)}"
+    write_manifest(part, {"name": name, "licence": "Apache-2.0", "training": {**trained, **facts}})
+    shutil.rmtree(out, ignore_errors=True)
+    part.rename(out)
+    return out
 
 
 def main() -> None:
@@ -353,7 +352,6 @@ def main() -> None:
     parser.add_argument("--kinds", choices=tuple(MAPS), nargs="+", default=tuple(MAPS))
     parser.add_argument("--unlock", action="store_true", help="train the base's decoder along")
     parser.add_argument("--base", type=Path, default=Path("assets/pocket"), help="the family to control")
-    parser.add_argument("--out", type=Path, help="where to export to (default: into the base)")
     parser.add_argument(
         "--data", type=Path, default=Path("runs/toyland/scenes"), help="scenes of modules.training.toyland"
     )
@@ -371,7 +369,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = args.run / f"control-{'-'.join(args.kinds)}"
     if args.stage == "export":
-        print(export(args.base, folder, args.out or args.base, args.kinds, args.facts))
+        print(export(args.base, folder, args.kinds, args.facts))
         return
     plan = Plan(
         kinds=args.kinds, steps=args.steps, batch_size=args.batch_size, peak=args.learning_rate,

@@ -10,7 +10,6 @@ from PIL import Image
 
 from modules.conditions.control import recognise
 from modules.models.catalog import card_for_folder
-from modules.models.files import read_weights
 from modules.models.loading import load
 from modules.training import control
 from modules.training.checkpoint import load_state
@@ -185,7 +184,7 @@ def test_what_is_cached_is_made_anew_for_another_base(base, data, tmp_path):
 def test_what_is_exported_is_loaded_as_it_was_trained(base, data, tmp_path):
     before = load(card_for_folder(base), "cpu").hash
     train(base, data, tmp_path / "run", steps=2)
-    out = control.export(base, tmp_path / "run", base, ["pose"], {"hours": 0.1})
+    out = control.export(base, tmp_path / "run", ["pose"], {"hours": 0.1})
     assert out == base / "controlnet" / "pose"
     assert all(path.stat().st_size < 10_000_000 for path in out.iterdir())
     model = load(card_for_folder(base), "cpu")
@@ -202,15 +201,15 @@ def test_what_is_exported_is_loaded_as_it_was_trained(base, data, tmp_path):
     assert manifest["training"]["hours"] == 0.1
 
 
-def test_an_unlocked_decoder_is_exported_beside_its_controlnet(base, data, tmp_path):
+def test_an_unlocked_decoder_comes_with_its_controlnet_alone(base, data, tmp_path):
     train(base, data, tmp_path / "run", kinds=("pose", "depth"), steps=2, unlock=True)
-    out = control.export(base, tmp_path / "run", tmp_path / "figures", ["pose", "depth"], {})
-    assert out == tmp_path / "figures" / "controlnet" / "pose-depth"
+    control.export(base, tmp_path / "run", ["pose", "depth"], {})
     average = load_state(tmp_path / "run" / "control.pt")["average"]
-    shipped, ours = read_weights(tmp_path / "figures" / "unet"), read_weights(base / "unet")
-    for name, value in shipped.items():
-        assert torch.equal(value, average[f"unet.{name}"].half()), name
-    changed = {
-        name.partition(".")[0] for name, value in shipped.items() if not torch.equal(value, ours[name].half())
-    }
-    assert changed == {"mid_block", "up_blocks", "conv_norm_out", "conv_out"}
+    model = load(card_for_folder(base), "cpu")
+    led = model.control("depth").unet
+    assert led is model.control("pose").unet
+    ours = model.unet.state_dict()
+    changed = {name for name, value in led.state_dict().items() if not torch.equal(value, ours[name])}
+    assert {name.partition(".")[0] for name in changed} == {"mid_block", "up_blocks", "conv_norm_out", "conv_out"}
+    for name in changed:
+        assert torch.equal(led.state_dict()[name], average[f"unet.{name}"].half().float()), name
