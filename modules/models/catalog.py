@@ -178,8 +178,9 @@ def family_of(pipeline: str) -> str:
 
 
 def controls_in(folder: Path) -> dict[str, Path]:
-    """The ControlNets that lie inside a model's folder, by control type."""
-    return {path.parent.name: path.parent for path in sorted(folder.glob(f"{CONTROLNETS}/*/config.json"))}
+    """The ControlNets that lie inside a model's folder, by control type: "pose-depth" serves the two."""
+    found = sorted(folder.glob(f"{CONTROLNETS}/*/config.json"))
+    return {kind: path.parent for path in found for kind in path.parent.name.split("-")}
 
 
 def with_control(tasks: tuple[str, ...], controls: Mapping[str, Path]) -> tuple[str, ...]:

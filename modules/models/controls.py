@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from modules.lean import sparing
-from modules.models.files import LoadError, fingerprint, read_json
+from modules.models.files import LoadError, fingerprint, read_json, read_weights
 from modules.models.latent import LatentModel
 from modules.models.maps import ControlNetwork
-from modules.models.networks import diffusers_network
+from modules.models.networks import diffusers_network, filled
+
+DECODER = "decoder"
+"""The folder inside a ControlNet's that holds what of the U-Net learned beside it, if anything did."""
 
 # What a ControlNet's configuration and its U-Net's must agree in, and how it is called in a sentence.
 PAIRED = {
@@ -48,7 +51,20 @@ def load_control(model: LatentModel, folder: Path) -> ControlNetwork:
     if reduces != model.factor:
         why = f"it shrinks maps by {reduces}, the model its pictures by {model.factor}"
         raise LoadError(_another_pair(model, folder, why))
-    return ControlNetwork(diffusers_network(ControlNetModel, folder, model.device, model.dtype), hash)
+    network = diffusers_network(ControlNetModel, folder, model.device, model.dtype)
+    return ControlNetwork(network, hash, _led_unet(model, folder / DECODER))
+
+
+def _led_unet(model: LatentModel, folder: Path) -> Any:
+    """The model's U-Net with the decoder that learned beside a ControlNet; None if none did.
+
+    Its weights are read anew, since a LoRA may hang on the model's own just now.
+    """
+    if not folder.is_dir():
+        return None
+    weights = read_weights(model.card.part("unet")) | read_weights(folder)
+    build = functools.partial(type(model.unet).from_config, model.unet.config)
+    return filled(build, weights, folder, model.device, model.dtype)
 
 
 def _another_pair(model: LatentModel, folder: Path, why: str) -> str:

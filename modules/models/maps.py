@@ -13,17 +13,18 @@ from modules.tasks import TaskError
 
 @dataclass(frozen=True)
 class ControlNetwork:
-    """A ControlNet in memory, and the hash that names its weights."""
+    """A ControlNet in memory, the hash of its weights, and the U-Net that learned with it, if one did."""
 
     network: Any
     hash: str
+    unet: Any = None
 
 
 @dataclass(frozen=True, eq=False)
 class Control:
     """One map over the picture: who reads it, its pixels (1, 3, H, W) from 0 to 1, its weight, its time.
 
-    It holds from timestep `first` down to `last`, both included.
+    It holds from timestep `first` down to `last`, both included. `unet`: as in ControlNetwork.
     """
 
     network: Any
@@ -31,6 +32,11 @@ class Control:
     scale: float = 1.0
     first: float = float("inf")
     last: float = float("-inf")
+    unet: Any = None
+
+    def holds(self, t: float) -> bool:
+        """Whether the map acts at timestep `t`."""
+        return self.last <= t <= self.first
 
 
 def no_control(kind: str) -> ControlNetwork:
@@ -47,6 +53,11 @@ def holding(timesteps: Sequence[float], start: float, end: float) -> list[float]
     return [float(t) for i, t in enumerate(timesteps) if i / count >= start and (i + 1) / count <= end]
 
 
+def led(controls: Sequence[Control], t: float, unet: Any) -> Any:
+    """The U-Net that answers at `t`: one that learned beside a ControlNet whose map holds, else `unet`."""
+    return next((one.unet for one in controls if one.unet is not None and one.holds(t)), unet)
+
+
 def added(
     controls: Sequence[Control], t: float, sample: torch.Tensor, told: Mapping[str, Any]
 ) -> tuple[Any, Any]:
@@ -56,7 +67,7 @@ def added(
     """
     down, middle = None, None
     for control in controls:
-        if not control.last <= t <= control.first:
+        if not control.holds(t):
             continue
         maps = control.picture.expand(len(sample), -1, -1, -1)
         timestep = torch.tensor(t, device=sample.device)

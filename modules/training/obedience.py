@@ -84,12 +84,11 @@ SCORES = {"pose": pose_score, "depth": depth_score}
 
 def obedience(model: LatentModel, count: int) -> tuple[dict[str, Any], Image.Image]:
     """The scores of every control type that can be judged, and a sheet: map, painted, true."""
-    scenes = held_out_scenes(3 * count)
-    figures = [one for one in scenes if one.keypoints is not None][:count]
+    figures, things = held_out_scenes(count, "figure"), held_out_scenes(count, "objects")
     scores: dict[str, Any] = {"model": model.hash}
     rows: list[tuple[np.ndarray, str]] = []
     for kind in (kind for kind in MAPS if kind in model.card.controls):
-        truth = figures if kind == "pose" else scenes[:count]
+        truth = figures if kind == "pose" else things
         led = [painted(model, task)[0] for task in asked(model.card.id, kind, truth)]
         free = [painted(model, task)[0] for task in asked(model.card.id, kind, truth, control_scale=0.0)]
         true = [one.image for one in truth]

@@ -22,10 +22,11 @@ from modules.training.checkpoint import resume_run, save_run, update_average
 from modules.training.denoiser import learning_rate
 from modules.training.export import write_manifest
 from modules.training.precision import precision
-from modules.training.toyland.scenes import is_held_out, scene
+from modules.training.toyland.scenes import Scene, is_held_out, scene
 
 SPREAD = 0.75  # of a joint's heat, in cells
 MIRROR = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)  # left and right change places
+GLANCE = 32  # pixels: enough to learn what a scene would hold
 HELD_OUT = 10**6  # scenes from this seed on were rendered for nobody else
 
 
@@ -132,7 +133,7 @@ def train(data: Path, run: Path, steps: int, batch_size: int, seed: int = 0) -> 
 
 def score(network: Sight, count: int = 200) -> dict[str, float | int]:
     """How well it reads true pictures that nobody was trained on: PCK@0.1 of all joints, rank correlation."""
-    drawn = held_out_scenes(count)
+    drawn = held_out_scenes(count // 2, "figure") + held_out_scenes(count - count // 2, "objects")
     read = seen(network.eval(), [Image.fromarray(one.image) for one in drawn])
     near = [pck(joints(heat[:-1], 0), one.keypoints / 256) for heat, one in zip(read, drawn, strict=True)
             if one.keypoints is not None]  # fmt: skip
@@ -144,12 +145,13 @@ def score(network: Sight, count: int = 200) -> dict[str, float | int]:
     }  # fmt: skip
 
 
-def held_out_scenes(count: int) -> list:
-    """Scenes whose pair of pose and background is in no training set."""
+def held_out_scenes(count: int, kind: str | None = None) -> list[Scene]:
+    """Scenes of a kind that nobody was trained on, and a named pose only before a held-out background."""
     drawn, seed = [], HELD_OUT
     while len(drawn) < count:
-        if is_held_out((one := scene(seed)).facts) or one.keypoints is None:
-            drawn.append(one)
+        facts = scene(seed, size=GLANCE, kind=kind).facts
+        if facts["pose"] is None or is_held_out(facts):
+            drawn.append(scene(seed, kind=kind))
         seed += 1
     return drawn
 

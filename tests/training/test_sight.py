@@ -53,10 +53,17 @@ def test_an_untrained_network_answers_in_the_promised_shape():
     assert 0 <= said[:, :-1].min() <= said[:, :-1].max() <= 1
 
 
-def test_it_is_scored_on_what_nobody_saw():
-    for one in sight.held_out_scenes(3):
+@pytest.mark.parametrize("kind", ["figure", "objects"])
+def test_it_is_scored_on_what_nobody_saw(kind):
+    for one in sight.held_out_scenes(2, kind):
         assert one.facts["seed"] >= sight.HELD_OUT
+        assert one.facts["kind"] == kind
         assert one.keypoints is None or is_held_out(one.facts)
+
+
+def test_a_scene_holds_the_same_at_any_size():
+    large, small = scene(8).facts, scene(8, size=sight.GLANCE).facts
+    assert all(large[name] == small[name] for name in ("pose", "background", "kind", "person"))
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch):
