@@ -28,7 +28,7 @@ from modules.models.conditioning import (
     with_class,
     without_words,
 )
-from modules.models.maps import Control, ControlNetwork, added, holding, no_control
+from modules.models.maps import Control, ControlNetwork, added, holding, led, no_control
 from modules.tasks import ClassConditional, Controlled, InstructEdit, Task
 
 PREVIEW_PIXELS = 256
@@ -154,7 +154,7 @@ class LatentModel:
         down, middle = added(controls, t, sample, told)
         beside = stacked([one.beside for one in conditions], each)
         guidance = stacked([one.guidance for one in conditions], each)
-        answer = self.unet(
+        answer = led(controls, t, self.unet)(
             sample if beside is None else torch.cat([sample, beside.to(**place)], dim=1),
             torch.tensor(t, device=self.device),
             timestep_cond=None if guidance is None else guidance.to(**place),
@@ -179,6 +179,6 @@ class LatentModel:
                 continue
             found = self.control(getattr(task, f"control_type{which}"))
             pixels = ((to_tensor(made.picture) + 1) / 2).to(self.device, self.dtype)
-            controls.append(Control(found.network, pixels, scale, max(held), min(held)))
+            controls.append(Control(found.network, pixels, scale, max(held), min(held), found.unet))
             record[f"control_hash{which}"] = found.hash
         return tuple(controls), record

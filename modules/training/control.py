@@ -330,11 +330,12 @@ def export(base: Path, folder: Path, kinds: Sequence[str], facts: dict[str, Any]
     out = base / CONTROLNETS / "-".join(kinds)
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    (part / DECODER).mkdir(parents=True)
+    part.mkdir(parents=True)
     control = network.controlnet()
     control.save_config(part)
     save_in_shards(part, control.state_dict())
     if learned:
+        (part / DECODER).mkdir()
         save_in_shards(part / DECODER, learned)
     trained = {"steps": state["step"], "samples": state["samples"], "unet": fingerprint(base / "unet")}
     name = f"Pocket, ControlNet for {', '.join(kinds)}"

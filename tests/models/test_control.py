@@ -17,7 +17,7 @@ from modules.models.catalog import card_for_folder, read_catalogue
 from modules.models.controls import load_control
 from modules.models.files import LoadError, fingerprint
 from modules.models.loading import load
-from modules.models.maps import Control, holding
+from modules.models.maps import Control, holding, led
 from modules.settings import Settings
 from modules.tasks import Controlled, TaskError, TextToImage
 from tests.tiny import write_manifest, write_tiny_controlnet
@@ -220,3 +220,14 @@ def test_the_studio_refuses_before_it_runs(changes, field, words, folder):
     assert refusal.value.field == field
     assert engine.control_map(TASK).picture.size == (128, 128)
     assert engine.controls("tiny") == ["depth", "pose"]
+
+
+def test_a_controlnet_that_brings_a_decoder_paints_with_it_only_where_its_map_holds():
+    brought, own, picture = object(), object(), torch.zeros(1, 3, 8, 8)
+    control = Control(None, picture, first=800.0, last=400.0, unet=brought)
+    plain = Control(None, picture)
+    assert led((), 500.0, own) is own
+    assert led((plain,), 500.0, own) is own
+    assert led((plain, control), 500.0, own) is brought
+    assert led((plain, control), 900.0, own) is own
+    assert led((plain, control), 399.0, own) is own
