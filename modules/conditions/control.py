@@ -6,13 +6,12 @@ lines on black, a depth map is smooth and grey. All else is a photograph, and ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from modules.conditions.edges import edges
+from modules.conditions import detectors
 from modules.images import open_picture
 from modules.tasks import Controlled, TaskError
 
@@ -23,8 +22,8 @@ SPOKEN = {
     "photo": "a photograph",
     "empty": "one even colour",
 }
-DETECTORS: dict[str, Callable[[Image.Image], Image.Image]] = {"canny": edges}
-"""What reads a map out of a photograph, by control type; a detector that is not here is not installed."""
+DRAWN = {"lineart", "softedge", "mlsd", "scribble"}
+"""Kinds whose maps are drawings of lines, as edges are."""
 
 WITHOUT_DETECTOR = {
     "pose": "Draw the pose in the pose editor, or give a picture of its skeleton",
@@ -77,7 +76,7 @@ def control_map(picture: Image.Image, kind: str, detect: str, width: int, height
         return ControlMap(fitted, "The picture is the map, as it is.")
     found = recognise(picture)
     if detect == "auto":
-        if found == kind:
+        if found == kind or (found == "canny" and kind in DRAWN):
             return ControlMap(fitted, f"The picture is {SPOKEN[found]}: it is the map, as it is.")
         if found != "photo":
             raise TaskError(
@@ -85,15 +84,24 @@ def control_map(picture: Image.Image, kind: str, detect: str, width: int, height
                 f"The picture is {SPOKEN[found]}, which is no {kind} map. Choose the control type that it is "
                 "meant for, or set detect to never to use it as it is.",
             )
-    if kind not in DETECTORS:
-        what = "The picture looks like a photograph. " if detect == "auto" else ""
+    return _read(fitted, kind, "The picture looks like a photograph. " if detect == "auto" else "")
+
+
+def _read(fitted: Image.Image, kind: str, what: str) -> ControlMap:
+    """The map that the best detector here sees; TaskError says what it would take to have one."""
+    if not (name := detectors.reader(kind)):
         way = WITHOUT_DETECTOR.get(kind, f"Give a {kind} map")
         raise TaskError(
             "control_image",
             f"{what}No detector is installed that could read a {kind} map from it. {way}, or set detect to "
-            "never to use the picture as it is.",
+            f"never to use the picture as it is. {detectors.wanting(kind)}".strip(),
         )
-    return ControlMap(DETECTORS[kind](fitted), f"The {kind} map was read from the picture.")
+    try:
+        return ControlMap(
+            detectors.read(name, fitted), f"The {kind} map was read from the picture, by {name}."
+        )
+    except detectors.DetectorError as error:
+        raise TaskError("control_image", str(error)) from error
 
 
 def recognise(picture: Image.Image) -> str:

@@ -25,6 +25,7 @@ from modules.models.catalog import (
 from modules.models.fetching import Stopped, fetch
 from modules.models.hub import HubError, look_up, offline
 from modules.models.presence import HERE, MISSING, presence
+from modules.tasks import Controlled
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 LOCKED = "Visitors of a shared studio cannot start downloads; whoever runs it can, when it is not shared."
@@ -112,6 +113,16 @@ class Shelf:
     def knows(self, said: str) -> bool:
         """Whether this is a model or an addition that is here or could be fetched."""
         return said in self.cards or said in self.addons
+
+    def tasks(self) -> set[str]:
+        """The kinds of tasks that any model serves, here or once fetched."""
+        served = {kind for card in self.cards.values() for kind in card.tasks}
+        nets = any(each.adds == Controlled.kind for each in self.addons.values())
+        return served | ({Controlled.kind} if nets else set())
+
+    def adds_to_one(self, addon: AddOn) -> bool:
+        """Whether an addition is not here yet, and is for a model that is."""
+        return any(id in self.here for id in addon.to) and presence(addon.folder).state != HERE
 
     def offer(self, said: str) -> Offer:
         """What choosing this id, folder or name of a repository means.

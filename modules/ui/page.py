@@ -18,6 +18,7 @@ from modules.ui import (
     gallery,
     history,
     line,
+    models,
     painter,
     prompt_box,
     recipes,
@@ -47,7 +48,7 @@ class Page:
     def __init__(self, engine: Any, jobs: Jobs | None = None):
         self.engine = engine
         self.jobs = jobs
-        served = {kind for card in engine.catalog.values() for kind in card.tasks}
+        served = engine.shelf.tasks()
         self.tabs = {tab.KIND.kind: tab for tab in TABS if tab.KIND.kind in served}
 
     def assemble(self, blocks: gr.Blocks) -> None:
@@ -77,8 +78,8 @@ class Page:
         else:
             self._wire_runs()
         self.explorer.wire([*self.generate.values()])
-        self._wire_words()
         self._wire_panel()
+        self._wire_model()
         self._wire_recipes()
         self._wire_opening(blocks)
 
@@ -88,7 +89,7 @@ class Page:
         self.generate: dict[str, gr.Button] = {}
         self.cancel: dict[str, gr.Button] = {}
         self.tab: dict[str, gr.Tab] = {}
-        with gr.Tabs(elem_id="tabs") as self.chooser:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as self.chooser:
             for name, tab in self.tabs.items():
                 with gr.Tab(tab.TITLE, id=name) as self.tab[name]:
                     self.own[name] = tab.fields(self.engine)
@@ -104,8 +105,8 @@ class Page:
 
     def _draw_more(self) -> None:
         make = Maker(self.engine, TextToImage)
-        cards = self.engine.catalog
-        with gr.Accordion("More", open=False, elem_id="more"):
+        asked = bool(self.engine.shelf.asked)
+        with gr.Accordion("More", open=asked, elem_id="more") as self.fold:
             presets = saving.names(self.engine, self.tabs)
             self.preset = gr.Dropdown(presets, value=None, label="Start from a preset", elem_id="preset")
             self.styles = gr.Dropdown(
@@ -142,15 +143,14 @@ class Page:
             )
             if not self.engine.history.shared:  # strangers do not name things for each other
                 self.saving = saving.Saving()
-            titles = [(card.title, name) for name, card in cards.items()]
-            model = make.choice("model", "Model", titles, visible=len(cards) > 1)
+            self.picker = models.draw(self.engine)
         self.more: dict[str, Any] = {
             "negative_prompt": avoided["negative_prompt"],
             "batch_size": count,
             "width": width,
             "height": height,
             "seed": seed,
-            "model": model,
+            "model": self.picker.model,
             **varied,
         }
 
@@ -233,13 +233,20 @@ class Page:
         shown = {button: gr.update(visible=not busy) for button in self.generate.values()}
         return shown | {button: gr.update(visible=busy) for button in self.cancel.values()}
 
-    def _wire_words(self) -> None:
-        more = self.more
-        prompt_box.wire(self.engine, self.lines, more["model"], more["negative_prompt"], self.styles)
+    def _wire_model(self) -> None:
+        more, engine = self.more, self.engine
+        following = [(name, tab) for name, tab in self.tabs.items() if hasattr(tab, "follow")]
+        followers = [
+            prompt_box.wire(engine, self.lines, more["model"], more["negative_prompt"], self.styles),
+            models.tabs(engine, [*self.tabs], self.chooser, self.open_tab),
+            *(tab.follow(engine, self.own[name]) for name, tab in following),
+            self.panel_follows,
+        ]
+        models.wire(engine, self.picker, self.fold, self.forms, followers)
 
     def _wire_panel(self) -> None:
         panel = self.panel
-        open_tab = gr.State(next(iter(self.tabs)))
+        self.open_tab = open_tab = gr.State(next(iter(self.tabs)))
         if not self.engine.history.shared:
             self.saving.wire(self, open_tab)
         strengths = {
@@ -272,21 +279,22 @@ class Page:
             )
         moved = [control.change for control in [*controls, *strengths.values()]]
         moved += [size.input for size in place[1:]]  # their changes have listeners already
-        heard: list[tuple[Any, Any, list[Any]]] = [
-            (moved, changed, outputs),
-            ([place[0].input], partial(told, snr_panel.another_model), [*outputs, *controls[::3]]),
-        ]
-        for events, answer, shown in heard:
-            gr.on(
-                events,
-                answer,
-                inputs,
-                shown,
-                queue=False,
-                trigger_mode="always_last",
-                show_progress="hidden",
-                api_visibility="private",
-            )
+        gr.on(
+            moved,
+            changed,
+            inputs,
+            outputs,
+            queue=False,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        sets = [*outputs, panel.sampler, panel.compare]
+
+        def followed(_model: str, *values: Any) -> dict[Any, Any]:
+            return dict(zip(sets, told(snr_panel.another_model, *values), strict=True))
+
+        self.panel_follows = models.Follower(inputs, sets, followed)
 
     def _wire_recipes(self) -> None:
         self.dice.click(None, None, self.more["seed"], js="() => ''", api_visibility="private")
@@ -333,7 +341,7 @@ class Page:
             event(
                 answer,
                 source,
-                [self.gallery, self.chooser, self.styles, *parts],
+                [self.gallery, self.chooser, self.styles, self.picker.last, *parts],
                 queue=False,
                 show_progress="hidden",
                 api_visibility="private",
@@ -343,6 +351,8 @@ class Page:
         """Updates that bring the recipe's tab and values onto the page, and what was left out."""
         name = kind if kind in self.forms else next(iter(self.forms))
         updates, left = recipes.fill(self.engine, self.forms[name], values)
+        if update := updates.get(self.picker.model):
+            updates[self.picker.last] = update["value"]  # so that the recipe's values stay
         return {self.chooser: gr.Tabs(selected=name)} | updates, left
 
     def _wire_opening(self, blocks: gr.Blocks) -> None:

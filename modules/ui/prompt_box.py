@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from modules.presets import styles
 from modules.tasks import TaskError
 from modules.ui.forms import Maker
-from modules.ui.toolkit import gr
+from modules.ui.models import Follower
+from modules.ui.toolkit import gr, safe
 
 IMPROVE, UNDO = "Improve", "Undo"
 LONGEST_QUOTE = 60
@@ -55,8 +55,11 @@ def known(engine: Any) -> styles.Styles:
     return styles.read_styles().with_own(engine.own.styles())
 
 
-def wire(engine: Any, lines: list[Line], model: Any, negative: Any, style: Any) -> None:
-    """Listens to every box drawn here; `style` is the dropdown of styles, `negative` the prompt to avoid."""
+def wire(engine: Any, lines: list[Line], model: Any, negative: Any, style: Any) -> Follower:
+    """Listens to every box drawn here; `style` is the dropdown of styles, `negative` the prompt to avoid.
+
+    Returns what follows the model: the styles on offer, and the counts of tokens.
+    """
     prompts = [each.prompt for each in lines]
     kept = [gr.State(None) for _ in lines]
 
@@ -78,9 +81,6 @@ def wire(engine: Any, lines: list[Line], model: Any, negative: Any, style: Any) 
         [prompt.change for prompt in prompts], told, [model, *prompts, *kept], shown,
         trigger_mode="always_last", **QUIET,
     )  # fmt: skip
-    model.change(
-        changed, [model, style, *prompts, *kept], [style, *shown], trigger_mode="always_last", **QUIET
-    )
 
     def improve(prompt: str, negative: str, chosen: list[str], model: str, done: Improved | None) -> Any:
         if done and prompt == done.after[0]:  # else the words are others by now, and are improved afresh
@@ -96,6 +96,7 @@ def wire(engine: Any, lines: list[Line], model: Any, negative: Any, style: Any) 
         if each.improve is not None:
             inputs = [each.prompt, negative, style, model, state]
             each.improve.click(improve, inputs, [each.prompt, negative, state, each.improve], **QUIET)
+    return Follower([style, *prompts, *kept], [style, *shown], changed)
 
 
 def said(engine: Any, prompt: str, model: str) -> str:
@@ -105,7 +106,7 @@ def said(engine: Any, prompt: str, model: str) -> str:
     try:
         count = engine.count_tokens(prompt, model)
     except TaskError as refusal:
-        return f'<p class="trouble">{_safe(str(refusal))}</p>'
+        return f'<p class="trouble">{safe(str(refusal))}</p>'
     if count is None:
         return ""
     text = f"{count.used} of {count.available} tokens"
@@ -115,13 +116,9 @@ def said(engine: Any, prompt: str, model: str) -> str:
         words = " ".join(count.left_out.split())
         quote = words if len(words) <= LONGEST_QUOTE else words[: LONGEST_QUOTE - 1].rsplit(" ", 1)[0] + "…"
         text += f"; cut: “{quote}”"
-    return f"<p>{_safe(text)}</p>"
+    return f"<p>{safe(text)}</p>"
 
 
 def _family(engine: Any, model: str) -> str:
     card = engine.catalog.get(model)
     return card.family if card else ""
-
-
-def _safe(text: str) -> str:
-    return escape(text).replace("$", "&#36;").replace("{", "&#123;")  # gradio would run ${...} in a value

@@ -72,6 +72,7 @@ def _model(engine: Any, values: Mapping[str, Any]) -> str | None:
 
 
 def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str, Any]) -> str:
+    model = taken["model"] if taken.get("model") in engine.catalog else engine.default_model
     if name == "model":
         return "" if value in engine.catalog else "not here"
     if name == "sampler":
@@ -81,13 +82,13 @@ def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str,
         known = taken.get("sampler") in engine.samplers(model)
         return "" if known and value in engine.spacings(taken["sampler"], model) else "not with this sampler"
     if name == "class_name":
-        return "" if value in engine.classes(engine.default_model) else "unknown here"
+        return "" if value in engine.classes(model) else "unknown here"
     if name == "control_type_2" and not value:
         return ""
     if name in ("control_type", "control_type_2"):
-        return "" if value in engine.controls(engine.default_model) else "not with this model"
+        return "" if value in engine.controls(model) else "not with this model"
     if "limits" not in form.kind.__dataclass_fields__[name].metadata or name in SEEDS:
         return ""
-    allowed = engine.limits(form.kind, name)
+    allowed = engine.limits(form.kind, name, model)
     fits = allowed.minimum <= value <= allowed.maximum
     return "" if fits else f"here {allowed.minimum:g} to {allowed.maximum:g}"

@@ -11,6 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ with _no_stub_files():
     from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
     from gradio.utils import get_upload_folder
 
-__all__ = ["file_data", "gr", "on_gpu", "served", "served_picture"]
+__all__ = ["file_data", "gr", "on_gpu", "safe", "served", "served_picture"]
 
 
 def served(path: Path) -> Path:
@@ -57,6 +58,11 @@ def served_picture(picture: Any) -> Path:
 def file_data(path: Path, name: str | None = None) -> dict[str, Any]:
     """A served file as a script of the page gets it, with its address, under the name that it is saved by."""
     return {"path": str(path), "orig_name": name or path.name, "meta": {"_type": "gradio.FileData"}}
+
+
+def safe(text: str) -> str:
+    """Text that is shown as it is: gradio would run ${...} in the value of an HTML component."""
+    return escape(text).replace("$", "&#36;").replace("{", "&#123;")
 
 
 def on_gpu(generator: Callable[..., Any]) -> Callable[..., Any]:

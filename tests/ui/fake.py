@@ -18,7 +18,9 @@ from PIL import Image
 from modules import tasks
 from modules.engine.forecast import Forecast
 from modules.engine.history import History
+from modules.engine.shelf import Shelf
 from modules.engine.studio import Engine
+from modules.models.catalog import ModelCard
 from modules.models.tokens import TokenCount
 from modules.presets.own import Own
 from modules.settings import Settings
@@ -60,12 +62,13 @@ class Result:
     info: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Card:
+@dataclass(frozen=True, kw_only=True)
+class Card(ModelCard):
     """A model as the catalogue knows it."""
 
     id: str = "pocket"
     title: str = "Pocket (a stand-in)"
+    folder: Path = Path("assets/pocket")
     family: str = "pocket"
     tasks: tuple[str, ...] = ("text_to_image", "class_conditional", "inpaint", "image_to_image")
     limits: Mapping[str, Limits] = field(
@@ -128,8 +131,11 @@ class FakeEngine:
     def __post_init__(self) -> None:
         self._ready_at = math.inf
         self._lock = threading.Lock()
-        self.history = History(Path(tempfile.mkdtemp(prefix="epsilon-test-")))
-        self.own = Own(self.history.folder / "presets")
+        folder = Path(tempfile.mkdtemp(prefix="epsilon-test-"))
+        self.history = History(folder)
+        self.shelf = Shelf(self.catalog, folder)
+        self.catalog = self.shelf.here
+        self.own = Own(folder / "presets")
 
     def start(self) -> None:
         """Begins to warm up."""
@@ -167,11 +173,15 @@ class FakeEngine:
 
     def limits(self, kind: type[Task], field: str, model: str | None = None) -> Limits:
         """The limits of a field, here."""
-        return tasks.limits(kind, field, self.catalog["pocket"].limits)
+        return tasks.limits(kind, field, self.catalog[model or self.default_model].limits)
 
     def default(self, kind: type[Task], field: str, model: str | None = None) -> Any:
         """The value that a field starts with."""
-        return tasks.default(kind, field)
+        return self.card(model or self.default_model).defaults.get(field, tasks.default(kind, field))
+
+    def card(self, model: str) -> ModelCard:
+        """A model's card."""
+        return self.catalog[model]
 
     def save(self, result: Result, owner: str = "") -> list[Path]:
         """Writes the pictures as the real engine does."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from modules.tasks import ClassConditional
 from modules.ui.forms import Maker
+from modules.ui.models import Follower
 from modules.ui.prompt_box import prompt_box
+from modules.ui.toolkit import gr
 
 KIND = ClassConditional
 TITLE = "Class"
@@ -37,3 +40,15 @@ def fields(engine: Any) -> dict[str, Any]:
         "guidance_scale", "Prompt guidance", elem_id="class-guidance", reach=15, info="On top of the class."
     )
     return {"class_name": name, "class_scale": scale, **words, "guidance_scale": guidance}
+
+
+def follow(engine: Any, parts: Mapping[str, Any]) -> Follower:
+    """The list of classes is the model's; a class that it knows too stays chosen."""
+
+    def answer(model: str, now: str | None) -> dict[Any, Any]:
+        names = engine.classes(model)
+        value = now if now in names else next(iter(names), None)
+        told = f"Type to search among {len(names)}."
+        return {parts["class_name"]: gr.update(choices=names, value=value, info=told)}
+
+    return Follower([parts["class_name"]], [parts["class_name"]], answer)

@@ -10,6 +10,7 @@ from typing import Any
 from modules.tasks import Controlled
 from modules.ui import pose_editor, second_map
 from modules.ui.forms import Maker, as_field
+from modules.ui.models import Follower
 from modules.ui.prompt_box import prompt_box
 from modules.ui.toolkit import file_data, gr, served_picture
 
@@ -36,8 +37,8 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
         placeholder="For example: a person on a green background",
     )
     kind = gr.Radio(
-        [(SPOKEN.get(name, name), name) for name in kinds],
-        value="pose" if "pose" in kinds else kinds[0],
+        spoken(kinds),
+        value="pose" if "pose" in kinds else next(iter(kinds), None),
         label="Keep to a",
         elem_id="control_type",
     )
@@ -75,6 +76,22 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
         "upload": upload,
         **second,
     }
+
+
+def spoken(kinds: list[str]) -> list[tuple[str, str]]:
+    """The control types as the page calls them."""
+    return [(SPOKEN.get(name, name.capitalize()), name) for name in kinds]
+
+
+def follow(engine: Any, parts: Mapping[str, Any]) -> Follower:
+    """The control types are those that the model has a ControlNet for; one that it has too stays chosen."""
+
+    def answer(model: str, now: str | None) -> dict[Any, Any]:
+        kinds = engine.controls(model)
+        value = now if now in kinds else next(iter(kinds), None)
+        return {parts["control_type"]: gr.update(choices=spoken(kinds), value=value)}
+
+    return Follower([parts["control_type"]], [parts["control_type"]], answer)
 
 
 def wire(engine: Any, parts: Mapping[str, Any]) -> None:
