@@ -20,15 +20,17 @@ from modules.models.catalog import (
     family_of,
     read_addons,
     read_catalogue,
+    runs,
     with_control,
 )
 from modules.models.fetching import Stopped, fetch
-from modules.models.hub import HubError, look_up, offline
+from modules.models.hub import HubError, Listing, look_up, offline
 from modules.models.presence import HERE, MISSING, presence
 from modules.tasks import Controlled
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 LOCKED = "Visitors of a shared studio cannot start downloads; whoever runs it can, when it is not shared."
+CANNOT = "This version of the studio cannot run models of its kind yet."
 OFFLINE = "The studio is offline, so it cannot be fetched."
 
 
@@ -146,7 +148,8 @@ class Shelf:
         state, told = presence(card.folder)
         if said in self.here or state == HERE:
             return Offer(said, card.title, HERE, card.about, False)
-        refused = LOCKED if self.locked else OFFLINE if offline() else ""
+        cannot = isinstance(card, ModelCard) and not runs(card.family)
+        refused = CANNOT if cannot else LOCKED if self.locked else OFFLINE if offline() else ""
         stands = f"{card.title} is not on this machine." if state == MISSING else f"{card.title}: {told}"
         return Offer(
             said, card.title, state, " ".join(filter(None, [stands, *_terms(card), refused])), not refused
@@ -185,6 +188,7 @@ class Shelf:
     def _fetched(self, card: Card) -> None:
         try:
             listing = look_up(card)
+            _refuse_unknown(card, listing)
             begun, first = time.monotonic(), None
 
             def report(done: int) -> None:
@@ -209,12 +213,10 @@ class Shelf:
         folder = self.models / repo.replace("/", "--")
         card = Card(id=repo, title=repo, folder=folder, hub=repo, variant="fp16")
         listing = look_up(card)
-        family = family_of(listing.pipeline)
-        if not family:
-            raise HubError(f"{repo} is a {listing.pipeline or 'thing'}, which this studio cannot run.")
+        _refuse_unknown(card, listing)
         fields = {field.name: getattr(card, field.name) for field in dataclasses.fields(Card)}
         fields |= {"licence": listing.licence or "unknown", "download": round(listing.bytes / 1e9, 2)}
-        self.cards[repo] = ModelCard(**fields, family=family)
+        self.cards[repo] = ModelCard(**fields, family=family_of(listing.pipeline))
 
     def _find_strangers(self) -> None:
         """Models that a person put into the folder, and those fetched by name in an earlier run."""
@@ -230,6 +232,13 @@ class Shelf:
 
 def _like_a_repository(said: str) -> bool:
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", said))
+
+
+def _refuse_unknown(card: Card, listing: Listing) -> None:
+    """HubError unless the studio can run the pipeline that a repository holds; additions hold none."""
+    if not isinstance(card, AddOn) and not family_of(listing.pipeline):
+        what = listing.pipeline or "folder without a model_index.json"
+        raise HubError(f"{card.title} is a {what}, which this version of the studio cannot run.")
 
 
 def _with(card: ModelCard, added: list[AddOn]) -> ModelCard:

@@ -11,30 +11,22 @@ from typing import Any
 import yaml
 
 import modules
-from modules.models.folders import described, labels
+from modules.models.folders import PIPELINES, described, labels
 from modules.tasks import KINDS, Controlled, Limits, Task, TaskError, not_one_of
 
 CATALOGUE = modules.HOME / "presets" / "models.yaml"
 MODELS = modules.HOME / "models"
 """Where models are fetched to, and looked for, unless the settings say otherwise."""
 
-PIPELINES = {
+UNETS = {
     "StableDiffusionPipeline": "stable-diffusion",
     "StableDiffusionInpaintPipeline": "stable-diffusion",
     "StableDiffusionInstructPix2PixPipeline": "stable-diffusion",
     "LatentConsistencyModelPipeline": "stable-diffusion",
     "StableDiffusionXLPipeline": "stable-diffusion-xl",
     "StableDiffusionXLInpaintPipeline": "stable-diffusion-xl",
-    "DiTPipeline": "dit",
-    "StableDiffusion3Pipeline": "sd3",
-    "FluxPipeline": "flux",
-    "FluxKontextPipeline": "flux",
-    "Flux2KleinPipeline": "flux2",
-    "QwenImagePipeline": "qwen-image",
-    "QwenImageEditPipeline": "qwen-image",
-    "ZImagePipeline": "z-image",
 }
-"""The family of a pipeline, by the class that its model_index.json names."""
+"""The family of a pipeline whose U-Net our own loop walks, by the class that model_index.json names."""
 
 CONTROLNETS = "controlnet"
 """The folder inside a model's folder that holds its ControlNets, one folder a control type."""
@@ -173,8 +165,13 @@ def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
 
 
 def family_of(pipeline: str) -> str:
-    """The family that a diffusers pipeline class belongs to; empty if the studio knows none."""
-    return PIPELINES.get(pipeline, "")
+    """The family that a diffusers pipeline class belongs to; empty if the studio cannot run it."""
+    return PIPELINES[pipeline].family if pipeline in PIPELINES else UNETS.get(pipeline, "")
+
+
+def runs(family: str) -> bool:
+    """Whether the studio can run any model of a family."""
+    return family in {"pocket", *UNETS.values(), *(kind.family for kind in PIPELINES.values())}
 
 
 def controls_in(folder: Path) -> dict[str, Path]:

@@ -72,13 +72,12 @@ def _model(engine: Any, values: Mapping[str, Any]) -> str | None:
 
 
 def _why_not(engine: Any, form: Form, name: str, value: Any, taken: Mapping[str, Any]) -> str:
-    model = taken["model"] if taken.get("model") in engine.catalog else engine.default_model
+    model = _model(engine, taken) or engine.default_model
     if name == "model":
         return "" if value in engine.catalog else "not here"
     if name == "sampler":
-        return "" if value in engine.samplers(_model(engine, taken)) else "unknown here"
+        return "" if value in engine.samplers(model) else "unknown here"
     if name == "schedule":
-        model = _model(engine, taken)
         known = taken.get("sampler") in engine.samplers(model)
         return "" if known and value in engine.spacings(taken["sampler"], model) else "not with this sampler"
     if name == "class_name":

@@ -1,5 +1,7 @@
 """Choosing a model in a real browser: the page follows it, and a download runs from a question to a model."""
 
+import json
+
 import pytest
 
 from modules.tasks import Limits
@@ -31,8 +33,14 @@ def engine(folder):
 def hub(monkeypatch, tmp_path):
     with hub_on_loopback(monkeypatch) as hub:
         hub.repos["someone/afar"] = tmp_path
-        (tmp_path / "config.json").write_text("{}")
-        (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"weights" * 10_000)
+        index = {
+            "_class_name": "StableDiffusionInpaintPipeline",
+            "unet": ["diffusers", "UNet2DConditionModel"],
+        }
+        (tmp_path / "model_index.json").write_text(json.dumps(index))
+        (tmp_path / "unet").mkdir()
+        (tmp_path / "unet" / "config.json").write_text("{}")
+        (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"weights" * 10_000)
         yield hub
 
 

@@ -63,7 +63,7 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
             label="Read the map out of the picture",
             elem_id="detect",
         )
-        second = second_map.fields(make, [(SPOKEN.get(name, name), name) for name in kinds])
+        second = second_map.fields(make, spoken(kinds))
     return prompt | {
         "control_type": kind,
         "control_image": chosen,
@@ -85,13 +85,18 @@ def spoken(kinds: list[str]) -> list[tuple[str, str]]:
 
 def follow(engine: Any, parts: Mapping[str, Any]) -> Follower:
     """The control types are those that the model has a ControlNet for; one that it has too stays chosen."""
+    lists = [parts["control_type"], parts["control_type_2"]]
 
-    def answer(model: str, now: str | None) -> dict[Any, Any]:
+    def answer(model: str, now: str | None, second: str) -> dict[Any, Any]:
         kinds = engine.controls(model)
-        value = now if now in kinds else next(iter(kinds), None)
-        return {parts["control_type"]: gr.update(choices=spoken(kinds), value=value)}
+        first = now if now in kinds else next(iter(kinds), None)
+        also = second if second in kinds else ""
+        return {
+            lists[0]: gr.update(choices=spoken(kinds), value=first),
+            lists[1]: gr.update(choices=[second_map.NONE, *spoken(kinds)], value=also),
+        }
 
-    return Follower([parts["control_type"]], [parts["control_type"]], answer)
+    return Follower(lists, lists, answer)
 
 
 def wire(engine: Any, parts: Mapping[str, Any]) -> None:
