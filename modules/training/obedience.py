@@ -1,9 +1,9 @@
 """How well a ControlNet is obeyed is measured here, on scenes that nobody was trained on.
 
-    python -m modules.training.obedience --model pocket-figures
+    python -m modules.training.obedience --model pocket
 
-The judge is the network of modules.training.sight; what it makes of the true pictures stands beside what it
-makes of the painted ones, and so does what is painted without any map.
+BlazePose judges poses, and the network of modules.training.sight depth. What they make of the true pictures
+stands beside what they make of the painted ones, and so does what is painted without any map.
 """
 
 import argparse
@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from modules.conditions.blazepose import people_in
 from modules.conditions.depth import depth_map
 from modules.conditions.edges import edges
-from modules.conditions.sight import joints, seen, sight
+from modules.conditions.pose import Person
+from modules.conditions.sight import seen, sight
 from modules.models.catalog import read_catalogue
 from modules.models.latent import LatentModel
 from modules.models.loading import load, set_threads
 from modules.tasks import Controlled, Task
 from modules.training.control import pose_map
 from modules.training.evaluate import contact_sheet, painted
-from modules.training.sight import held_out_scenes, nearness, pck, spearman
+from modules.training.sight import held_out_scenes, nearness, spearman
 from modules.training.toyland.scenes import BACKDROPS, Scene
 
 MAPS = {
@@ -46,10 +48,23 @@ def asked(model: str, kind: str, scenes: list[Scene], **changes: Any) -> list[Ta
     ]  # fmt: skip
 
 
+def pck(found: Person, true: np.ndarray) -> np.ndarray:
+    """Which joints lie within a tenth of the figure's longer side of where they should be.
+
+    true (18, 3): x and y in 0..1, and 1 where visible. One truth value for each joint that is visible there;
+    a joint not found is wrong.
+    """
+    reach = 0.1 * np.ptp(true[:, :2], axis=0).max()
+    off = [np.inf if spot is None else np.hypot(*(np.array(spot) - at[:2])) for spot, at in zip(found, true)]
+    return (np.array(off) <= reach)[true[:, 2] > 0]
+
+
 def pose_score(pictures: list[np.ndarray], scenes: list[Scene]) -> float:
-    """The share of visible joints found within a tenth of the figure's size, PCK@0.1."""
-    read = seen(sight(), [Image.fromarray(one) for one in pictures])
-    hits = [pck(joints(heat[:-1], 0), one.keypoints / len(one.image)) for heat, one in zip(read, scenes)]
+    """The share of visible joints found where they should be, PCK@0.1; in a picture without people, none."""
+    hits = []
+    for picture, one in zip(pictures, scenes):
+        people = people_in(Image.fromarray(picture)) or ((None,) * 18,)
+        hits.append(pck(people[0], one.keypoints / (*one.image.shape[:2], 1)))
     return round(float(np.concatenate(hits).mean()), 3)
 
 
@@ -57,12 +72,12 @@ def depth_score(pictures: list[np.ndarray], scenes: list[Scene]) -> float:
     """The mean rank correlation of the depth that is seen with the true one, where things stand."""
     read = seen(sight(), [Image.fromarray(one) for one in pictures])
     ranks = []
-    for heat, one in zip(read, scenes):
+    for saw, one in zip(read, scenes):
         near = nearness(one.depth)
         things = Image.fromarray((one.mask > 0).astype(np.uint8) * 255).resize(
             near.shape, Image.Resampling.BOX
         )
-        ranks.append(spearman(heat[-1], near, np.asarray(things) > 127))
+        ranks.append(spearman(saw, near, np.asarray(things) > 127))
     return round(float(np.nanmean(ranks)), 3)
 
 
@@ -116,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="pocket-figures", help="a model of presets/models.yaml")
+    parser.add_argument("--model", default="pocket", help="a model of presets/models.yaml")
     parser.add_argument("--out", type=Path, default=Path("assets/scores"))
     parser.add_argument("--pictures", type=int, default=40, help="of each control type")
     args = parser.parse_args()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from modules.conditions import blazepose
 from modules.conditions.pose import KEYPOINTS
-from modules.training.sight import pck
+from modules.training.obedience import pck
 from modules.training.toyland.scenes import scene
 
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert has no wheel for this machine")
