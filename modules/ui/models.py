@@ -69,8 +69,11 @@ def listed(engine: Any) -> list[tuple[str, str]]:
 
 def wire(
     engine: Any, picker: Picker, more: gr.Accordion, forms: Mapping[str, Form], followers: Sequence[Follower]
-) -> None:
-    """Listens to the list, to the answers to an offer, and to the download that may be running."""
+) -> Any:
+    """Listens to the list, to the answers to an offer, and to the download that may be running.
+
+    What listens to the list is returned, for what comes after a change of the model.
+    """
     shelf, model, offered = engine.shelf, picker.model, gr.State(engine.shelf.asked)
     timer = gr.Timer(1.0, active=False)
     answers = [picker.told, picker.yes, picker.no]
@@ -136,11 +139,12 @@ def wire(
     following = [part for follower in followers for part in follower.outputs]
     sets = list(dict.fromkeys([model, picker.last, offered, *answers, *fields, *following]))
     reads = [part for follower in followers for part in follower.inputs]
-    model.change(changed, [model, picker.last, *reads], sets, trigger_mode="always_last", **QUIET)
+    taken = model.change(changed, [model, picker.last, *reads], sets, trigger_mode="always_last", **QUIET)
     picker.yes.click(begin, offered, [model, offered, timer, *answers], **QUIET)
     picker.no.click(stop, None, answers, **QUIET)
     timer.tick(progress, None, [model, offered, timer, *answers], **QUIET)
     more.expand(opened, None, [model, timer, *answers], **QUIET)
+    return taken
 
 
 def followed(followers: Sequence[Follower], model: str, values: Sequence[Any]) -> dict[Any, Any]:

@@ -15,6 +15,7 @@ from modules.engine.jobs import Jobs
 from modules.tasks import TextToImage
 from modules.ui import (
     explore,
+    forecast,
     gallery,
     history,
     line,
@@ -59,6 +60,7 @@ class Page:
         with gr.Row(elem_id="studio", equal_height=False):
             with gr.Column(elem_id="asking", min_width=280):
                 self._draw_tabs()
+                self.forecast = forecast.build()
                 self._draw_more()
                 self.explorer = explore.Explorer({name: tab.KIND for name, tab in self.tabs.items()})
             with gr.Column(elem_id="showing", min_width=280):
@@ -73,6 +75,8 @@ class Page:
         for name, tab in self.tabs.items():
             if hasattr(tab, "wire"):
                 tab.wire(self.engine, shared | self.own[name])
+        self.open_tab = gr.State(next(iter(self.tabs)))
+        self.foretold = forecast.listener(self.engine, self.forecast, self.forms, self.open_tab)
         if self.jobs:
             self._wire_jobs(self.jobs)
         else:
@@ -242,13 +246,13 @@ class Page:
             *(tab.follow(engine, self.own[name]) for name, tab in following),
             self.panel_follows,
         ]
-        models.wire(engine, self.picker, self.fold, self.forms, followers)
+        taken = models.wire(engine, self.picker, self.fold, self.forms, followers)
+        taken.then(**self.foretold)
 
     def _wire_panel(self) -> None:
         panel = self.panel
-        self.open_tab = open_tab = gr.State(next(iter(self.tabs)))
         if not self.engine.history.shared:
-            self.saving.wire(self, open_tab)
+            self.saving.wire(self, self.open_tab)
         strengths = {
             n: form.fields["strength"] for n, form in self.forms.items() if "strength" in form.fields
         }
@@ -266,17 +270,17 @@ class Page:
         def entered(name: str, _left: str, *values: Any) -> tuple[Any, ...]:
             return name, *changed(name, *values)
 
-        inputs = [open_tab, *controls, *place, *strengths.values()]
+        inputs = [self.open_tab, *controls, *place, *strengths.values()]
         for name, tab in self.tab.items():
             tab.select(
                 partial(entered, name),
                 inputs,
-                [open_tab, *outputs],
+                [self.open_tab, *outputs],
                 queue=False,
                 trigger_mode="always_last",
                 show_progress="hidden",
                 api_visibility="private",
-            )
+            ).then(**self.foretold)
         moved = [control.change for control in [*controls, *strengths.values()]]
         moved += [size.input for size in place[1:]]  # their changes have listeners already
         gr.on(
@@ -288,7 +292,10 @@ class Page:
             trigger_mode="always_last",
             show_progress="hidden",
             api_visibility="private",
-        )
+        ).then(**self.foretold)
+        own = [form.fields.get(name) for form in self.forms.values() for name in forecast.GUIDANCE]
+        others = [part.change for part in (*own, self.more["batch_size"]) if part is not None]
+        gr.on([*others, self.forecast.tick], **self.foretold)
         sets = [*outputs, panel.sampler, panel.compare]
 
         def followed(_model: str, *values: Any) -> dict[Any, Any]:
@@ -345,7 +352,7 @@ class Page:
                 queue=False,
                 show_progress="hidden",
                 api_visibility="private",
-            )
+            ).then(**self.foretold)
 
     def _filled(self, kind: str, values: Mapping[str, Any]) -> tuple[dict[Any, Any], list[str]]:
         """Updates that bring the recipe's tab and values onto the page, and what was left out."""
@@ -378,7 +385,7 @@ class Page:
             show_progress="hidden",
             concurrency_limit=None,
             api_visibility="private",
-        )
+        ).then(**self.foretold)
 
 
 def left_out(told: str, left: list[str]) -> str:
