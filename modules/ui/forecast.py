@@ -1,4 +1,4 @@
-"""The quiet line under Generate: how long the next picture takes and what memory, by what was measured here."""
+"""The quiet line under Generate: the time and memory that the next picture takes, as measured here."""
 
 from __future__ import annotations
 
