@@ -6,6 +6,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from tokenizers import pre_tokenizers
 
 WIDTH = 32
 LABELS = {"0": "tench, Tinca tinca", "1": "crane", "2": "crane"}
@@ -107,4 +108,87 @@ def dit() -> Any:
     return pipe
 
 
-BUILDERS = {"sd3": sd3, "flux": flux, "dit": dit}
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def qwen_tokenizer() -> Any:
+    """Qwen's tokenizer with one token a byte."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*alphabet, "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = transformers.Qwen2Tokenizer({piece: i for i, piece in enumerate(pieces)}, [])
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def qwen3(layers: int, head: bool) -> Any:
+    """A Qwen3 language model, with or without its head."""
+    config = transformers.Qwen3Config(
+        vocab_size=260, hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=2048,
+    )  # fmt: skip
+    return (transformers.Qwen3ForCausalLM if head else transformers.Qwen3Model)(config)
+
+
+def qwen_vision() -> Any:
+    """A Qwen2.5-VL vision-language model."""
+    text = {
+        "vocab_size": 260, "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+    }  # fmt: skip
+    vision = {"depth": 1, "hidden_size": WIDTH, "num_heads": 2, "intermediate_size": 64,
+              "out_hidden_size": WIDTH, "fullatt_block_indexes": [0]}  # fmt: skip
+    config = transformers.Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, image_token_id=256, video_token_id=257
+    )
+    return transformers.Qwen2_5_VLForConditionalGeneration(config)
+
+
+def qwen_image() -> Any:
+    """Qwen-Image: a vision-language model for words, a video's autoencoder."""
+    transformer = diffusers.QwenImageTransformer2DModel(
+        patch_size=2, in_channels=64, out_channels=16, num_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=WIDTH, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192,
+        shift_terminal=0.02,
+    )  # fmt: skip
+    return diffusers.QwenImagePipeline(scheduler, vae, qwen_vision(), qwen_tokenizer(), transformer)
+
+
+def z_image() -> Any:
+    """Z-Image: a Qwen3 for words."""
+    transformer = diffusers.ZImageTransformer2DModel(
+        in_channels=16, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH,
+        axes_dims=[4, 6, 6], axes_lens=[1024, 64, 64],
+    )  # fmt: skip
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return diffusers.ZImagePipeline(scheduler, autoencoder(), qwen3(3, False), qwen_tokenizer(), transformer)
+
+
+def flux2(distilled: bool = True) -> Any:
+    """FLUX.2 klein: a Qwen3's middle layers for words, latents normed in patches."""
+    transformer = diffusers.Flux2Transformer2DModel(
+        patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=3 * WIDTH, axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 8, 16), norm_num_groups=4, latent_channels=16, layers_per_block=1
+    )
+    vae.bn.running_mean.normal_(std=0.1)
+    vae.bn.running_var.uniform_(0.5, 1.5)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
+    return diffusers.Flux2KleinPipeline(
+        scheduler, vae, qwen3(28, True), qwen_tokenizer(), transformer, is_distilled=distilled
+    )
+
+
+BUILDERS = {
+    "sd3": sd3, "flux": flux, "dit": dit, "qwen-image": qwen_image, "z-image": z_image, "flux2": flux2,
+}  # fmt: skip

@@ -18,6 +18,7 @@ from modules.diffusion.parameterization import from_x0, to_x0
 Condition = TypeVar("Condition")
 Network = Callable[[torch.Tensor, float, list[Any]], torch.Tensor]
 Term = tuple[Any, float]
+Rescale = float | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def guided(
     base: Condition,
     conditions: Sequence[tuple[Condition, float]] = (),
     interval: tuple[float, float] = (0.0, 1.0),
-    rescale: float = 0.0,
+    rescale: Rescale = 0.0,
     timesteps: int = 1000,
 ) -> Denoiser:
     """A function of (x, t) that asks the network once for every condition that counts, and combines the
@@ -48,7 +49,7 @@ def guided(
     ``interval``: the part of the way from noise (0) to picture (1), in timesteps, on which guidance acts;
     elsewhere the weights are scaled down to a sum of 1 (Kynkäänniemi et al. 2024). ``rescale``: from 0 to 1,
     how far the spread of the answer is drawn back to that of the conditions alone (Lin et al. 2024, eq. 15
-    and 16).
+    and 16); or a function that draws the answer back to the conditions' own in some other way.
     """
     total = sum(weight for _, weight in conditions)
     calm = [(condition, weight / max(total, 1.0)) for condition, weight in conditions]
@@ -71,7 +72,7 @@ def terms(base: Any, conditions: Sequence[Term]) -> list[tuple[Any, float, bool]
 
 
 def combine(
-    answers: Sequence[torch.Tensor], active: Sequence[tuple[Any, float, bool]], rescale: float
+    answers: Sequence[torch.Tensor], active: Sequence[tuple[Any, float, bool]], rescale: Rescale
 ) -> Prediction:
     """The weighted sum of the answers, rescaled, and how much guidance added to the base."""
     if len(active) == 1:
@@ -88,13 +89,15 @@ def rescaled(
     value: torch.Tensor,
     answers: Sequence[torch.Tensor],
     active: Sequence[tuple[Any, float, bool]],
-    rescale: float,
+    rescale: Rescale,
 ) -> torch.Tensor:
     """``value`` with each picture's spread drawn towards that of the conditions' own weighted mean."""
     own = [(answer, abs(term[1])) for answer, term in zip(answers, active, strict=True) if not term[2]]
     mean = torch.stack([answer * weight for answer, weight in own]).sum(dim=0) / sum(
         weight for _, weight in own
     )
+    if callable(rescale):
+        return rescale(value, mean)
     axes = tuple(range(1, value.ndim))
     factor = mean.std(dim=axes, keepdim=True) / value.std(dim=axes, keepdim=True)
     return value * (rescale * factor + 1 - rescale)

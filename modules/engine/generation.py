@@ -83,12 +83,19 @@ def generate(model: Model, task: Task, witness: Witness = nobody) -> Iterator[St
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     canvas = prepare(task) if isinstance(task, Edit) else None
     scene = _scene(model, task, canvas)
-    noise_schedule = model.noise_schedule.at(scene.width, scene.height)
+    # The size asked for, which the panel knows too; an edited picture's own has about as many pixels.
+    noise_schedule = model.noise_schedule.at(task.width, task.height)
     scheduler = make_scheduler(task.sampler, task.schedule, noise_schedule)
     levels = visited_levels(task.sampler, task.schedule, task.steps, noise_schedule)
     conditions = model.conditions(task, levels.t.tolist(), scene)
     predict = witness(functools.partial(model.predict, controls=conditions.controls), conditions)
-    denoise = guided(predict, conditions.base, conditions.weighted, timesteps=len(noise_schedule))
+    denoise = guided(
+        predict,
+        conditions.base,
+        conditions.weighted,
+        rescale=conditions.rescale,
+        timesteps=len(noise_schedule),
+    )
     way = WAYS.get(task.kind, _from_noise)(model, task, canvas, generators, denoise, scheduler)
     latents, visited = torch.empty(0), list[Visited]()
     for step in way.steps:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from modules.conditions.text import Encoded
+from modules.diffusion.guidance import Rescale
 from modules.models.maps import Control
 from modules.tasks import ClassConditional, Task, TaskError, not_one_of
 
@@ -35,7 +36,7 @@ class Conditions:
     """A task as guidance takes it: a base, conditions with their weights, and the words that were cut.
 
     `controls` hold for base and conditions alike: guidance drops the words and keeps the maps. `record` goes
-    into the picture's info.
+    into the picture's info. `rescale` is what `guided` does to its answer.
     """
 
     base: Condition
@@ -43,6 +44,7 @@ class Conditions:
     words_cut: int = 0
     controls: tuple[Control, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    rescale: Rescale = 0.0
 
 
 class Scene(NamedTuple):

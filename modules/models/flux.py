@@ -20,9 +20,9 @@ class Flux(PipelineModel):
         """Embedded where the transformer has an input for it."""
         return "embedded" if self.pipe.transformer.config.guidance_embeds else "none"
 
-    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """The shape of one picture's latents, before they are packed."""
-        return (self.pipe.transformer.config.in_channels // 4, height // self.factor, width // self.factor)
+    def channels(self) -> int:
+        """Numbers in one latent, before it is packed with three others."""
+        return self.pipe.transformer.config.in_channels // 4
 
     def words(self, prompt: str, task: Task) -> Told:
         """T5's token states, what CLIP says of the whole, and the guidance."""

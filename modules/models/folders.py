@@ -59,6 +59,17 @@ PIPELINES: dict[str, Kind] = {
         "flux", "modules.models.flux.Flux", distilled=without_embedding,
         defaults={"steps": 28, "guidance_scale": 3.5, **FLOW},
     ),
+    "QwenImagePipeline": Kind(
+        "qwen-image", "modules.models.qwen_image.QwenImage",
+        defaults={"steps": 50, "guidance_scale": 4.0, **FLOW},
+    ),
+    "ZImagePipeline": Kind(
+        "z-image", "modules.models.z_image.ZImage", defaults={"steps": 9, "guidance_scale": 1.0, **FLOW}
+    ),
+    "Flux2KleinPipeline": Kind(
+        "flux2", "modules.models.flux2.Flux2Klein", distilled=said_distilled,
+        defaults={"steps": 50, "guidance_scale": 4.0, **FLOW},
+    ),
     "DiTPipeline": Kind(
         "dit", "modules.models.dit.DiT", ("class_conditional",),
         {"steps": 50, "class_scale": 4.0, "sampler": "DDIM", "schedule": "default"},

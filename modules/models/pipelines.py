@@ -54,12 +54,19 @@ class PipelineModel:
     channels_beside: ClassVar[int] = 0
     """No mask and no picture lies beside the latents as more channels."""
 
+    rescale: ClassVar[Any] = 0.0
+    """What is done to a guided answer, as `guided` takes it."""
+
     # What a family says of itself.
 
     @staticmethod
     def pixels(pipe: Any) -> int:
         """Pixels of a picture to one latent, each way."""
         return 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+
+    def channels(self) -> int:
+        """Numbers in one latent."""
+        return self.pipe.transformer.config.in_channels
 
     def guidance(self) -> str:
         """How the family takes guidance: "true", "embedded" in the network's input, or "none" at all."""
@@ -87,7 +94,7 @@ class PipelineModel:
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """The shape of one picture's latents."""
-        return (self.pipe.transformer.config.in_channels, height // self.factor, width // self.factor)
+        return (self.channels(), height // self.factor, width // self.factor)
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -124,7 +131,8 @@ class PipelineModel:
         if self.guidance() == "true":
             if prompt == negative or task.guidance_scale == 1:
                 return Conditions(told, (), cut)
-            return Conditions(self.words(negative, task), ((told, task.guidance_scale),), cut)
+            weighted = ((told, task.guidance_scale),)
+            return Conditions(self.words(negative, task), weighted, cut, rescale=self.rescale)
         if negative:
             raise TaskError(
                 "negative_prompt",

@@ -1,18 +1,23 @@
 """Families beyond the U-Net: from a saved folder, our loop gives the stock pipeline's picture."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from modules.engine import curves
 from modules.engine.generation import generate, noise
 from modules.models.catalog import card_for_folder
+from modules.models.files import LoadError
 from modules.models.loading import load
-from modules.tasks import ClassConditional, Task, TaskError, TextToImage
+from modules.models.pipelines import packed, unpacked
+from modules.models.qwen_image import length_kept
+from modules.tasks import ClassConditional, ImageToImage, Inpaint, Limits, Task, TaskError, TextToImage
 from tests.tiny_pipelines import write_tiny_pipeline
 
 SIZE = 128
@@ -116,3 +121,106 @@ def test_dit(folder, scale):
             model.conditions(dataclasses.replace(task, **{name: "a cat"}))
     with pytest.raises(TaskError, match="class_name is 'dog'"):
         model.conditions(dataclasses.replace(task, class_name="dog"))
+
+
+def test_qwen_image(folder):
+    place = folder("qwen-image")
+    task = TextToImage(prompt="a red cat", negative_prompt="blue", guidance_scale=4.0, model="qwen-image",
+                       **ASKED)  # fmt: skip
+    model, steps, result = ours(place, task)
+    pipe = stock(place, "QwenImagePipeline")
+    asked = {"prompt": task.prompt, "negative_prompt": "blue", "true_cfg_scale": 4.0,
+             "num_inference_steps": 4, "height": SIZE, "width": SIZE,
+             "latents": pipe._pack_latents(start(model, task), 1, 16, SIZE // 8, SIZE // 8)}  # fmt: skip
+    theirs = pipe._unpack_latents(pipe(**asked, output_type="latent").images, SIZE, SIZE, 8)[:, :, 0]
+    torch.testing.assert_close(steps[-1].latents, theirs, atol=1e-4, rtol=1e-4)
+    same(result, pipe(**asked).images[0])
+    assert result.info["timesteps"] == pytest.approx(pipe.scheduler.timesteps.tolist(), rel=1e-6)
+
+
+def test_qwen_s_guidance_keeps_the_length_of_every_token():
+    value, own = torch.randn(2, 2, 16, 8, 4, generator=torch.Generator().manual_seed(0))
+    tokens, plain = packed(value), packed(own)
+    kept = tokens * plain.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(length_kept(value, own), unpacked(kept, 8, 4))
+
+
+def test_z_image(folder):
+    place = folder("z-image")
+    task = TextToImage(prompt="a red cat", negative_prompt="blue", guidance_scale=4.0, model="z-image",
+                       **ASKED)  # fmt: skip
+    model, steps, result = ours(place, task)
+    pipe = stock(place, "ZImagePipeline")
+    asked = {"prompt": task.prompt, "negative_prompt": "blue", "guidance_scale": 3.0,  # counts from 0
+             "num_inference_steps": 4, "height": SIZE, "width": SIZE}  # fmt: skip
+    theirs = pipe(**asked, latents=start(model, task), output_type="latent").images
+    torch.testing.assert_close(steps[-1].latents, theirs, atol=1e-4, rtol=1e-4)
+    same(result, pipe(**asked, latents=start(model, task)).images[0])
+    assert result.info["timesteps"] == pytest.approx(pipe.scheduler.timesteps.tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_flux_2_klein(folder, scale):
+    place = folder(f"klein-{scale}", "flux2", distilled=scale == 1)
+    task = TextToImage(prompt="a red cat", guidance_scale=scale, model=place.name, **ASKED)
+    model, steps, result = ours(place, task)
+    pipe = stock(place, "Flux2KleinPipeline")
+    asked = {"prompt": task.prompt, "guidance_scale": scale, "num_inference_steps": 4, "height": SIZE,
+             "width": SIZE, "latents": start(model, task)}  # fmt: skip
+    theirs = pipe(**asked, output_type="latent").images
+    torch.testing.assert_close(model.unscaled(steps[-1].latents), theirs, atol=1e-4, rtol=1e-4)
+    same(result, pipe(**asked).images[0])
+    assert result.info["timesteps"] == pytest.approx(pipe.scheduler.timesteps.tolist(), rel=1e-6)
+    assert model.card.limits == ({"guidance_scale": Limits(1.0, 1.0, 0.1)} if scale == 1 else {})
+
+
+@pytest.mark.parametrize("name", ["sd3", "qwen-image", "klein-1.0"])
+def test_other_pictures_are_painted_over_and_repainted_by_the_same_loop(folder, name):
+    place = folder(name, "flux2" if "klein" in name else name)
+    model = load(card_for_folder(place), "cpu")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8))
+    mask = Image.new("L", (SIZE, SIZE))
+    mask.paste(255, (0, 0, SIZE // 2, SIZE))
+    asked = ASKED | {"guidance_scale": 1.0, "prompt": "a cat", "model": name}
+    steps = generate(model, ImageToImage(image=picture, strength=0.5, **asked))
+    first = next(steps)
+    assert (first.index, first.total) == (0, 2)
+    assert model.preview(first.predicted_x0).shape == (1, 3, SIZE, SIZE)
+    steps.close()  # stops at once, undecoded
+    *_, result = generate(model, Inpaint(image=picture, mask=mask, **asked))
+    kept = (np.asarray(result.images[0]), np.asarray(picture))
+    assert np.array_equal(*(each[:, SIZE // 2 :] for each in kept))
+    assert not np.array_equal(*(each[:, : SIZE // 2] for each in kept))
+
+
+def test_latents_and_pictures_go_there_and_back(folder):
+    for name in ("sd3", "qwen-image", "flux2"):
+        model = load(card_for_folder(folder("klein-1.0" if name == "flux2" else name, name)), "cpu")
+        latents = model.encode(torch.rand(2, 3, SIZE, 2 * SIZE) * 2 - 1)
+        assert latents.shape == (2, *model.latent_shape(2 * SIZE, SIZE))
+        torch.testing.assert_close(model.scaled(model.unscaled(latents)), latents)
+        assert model.decode(latents).shape == (2, 3, SIZE, 2 * SIZE)
+
+
+def test_a_batch_equals_its_singles(folder):
+    model = load(card_for_folder(folder("z-image")), "cpu")
+    task = TextToImage(prompt="a cat", guidance_scale=2.0, model="z-image", batch_size=2, **ASKED)
+    *_, both = generate(model, task)
+    for i in range(2):
+        *_, one = generate(model, dataclasses.replace(task, batch_size=1, seed=7 + i))
+        same(one, both.images[i])
+
+
+def test_what_cannot_be_loaded_or_asked_is_a_sentence(folder, tmp_path):
+    place = tmp_path / "broken"
+    shutil.copytree(folder("sd3"), place)
+    model = load(card_for_folder(place), "cpu")
+    with pytest.raises(TaskError, match="broken wears no LoRAs: remove <lora:style>"):
+        model.conditions(TextToImage(prompt="a cat <lora:style:1>"))
+    assert model.conditions(TextToImage(prompt="cat " * 100, guidance_scale=1.0)).words_cut > 0
+    (place / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(LoadError, match=r"is damaged or not whole: .* Copy or download the model again"):
+        load(card_for_folder(place), "cpu")
+    (place / "transformer" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(LoadError, match="transformer holds only pickled weights"):
+        load(card_for_folder(place), "cpu")
