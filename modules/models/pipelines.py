@@ -102,6 +102,10 @@ class PipelineModel:
         vae = self.pipe.vae
         return self.scaled(vae.encode(pictures.to(self.device, vae.dtype)).latent_dist.mode()).float()
 
+    def encode_raw(self, pictures: torch.Tensor) -> torch.Tensor:
+        """As `encode`: these networks read a picture in the same scale as the sample."""
+        return self.encode(pictures)
+
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to pictures."""
