@@ -25,8 +25,13 @@ PUBLIC_LIMITS: dict[str, Limits] = {
     "pixels": Limits(64 * 64, 1024 * 1024, 1),
     "batch_size": Limits(1, 4, 1),
 }
-PUBLIC_QUEUE, LOCAL_QUEUE = 20, 100
-PUBLIC_KEEP_SECONDS = 3600
+CLASSROOM_LIMITS: dict[str, Limits] = {
+    "steps": Limits(1, 30, 1),
+    "pixels": Limits(64 * 64, 512 * 512, 1),
+    "batch_size": Limits(1, 2, 1),
+}
+PUBLIC_QUEUE, CLASSROOM_QUEUE, LOCAL_QUEUE = 20, 60, 100
+PUBLIC_KEEP_SECONDS, CLASSROOM_KEEP_SECONDS = 3600, 8 * 3600
 
 
 def _one_of(options: tuple[str, ...]) -> Callable[[str], str]:
@@ -93,6 +98,7 @@ class Settings:
     dtype: str = "auto"
     offline: bool = False
     public: bool = False
+    classroom: bool = False
     mcp: bool = False
     auth: tuple[str, str] | None = field(default=None, repr=False)
     output_dir: Path = modules.HOME / "outputs"
@@ -102,6 +108,11 @@ class Settings:
     queue_size: int = LOCAL_QUEUE
     keep_seconds: float | None = None
     notes: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def place(self) -> str:
+        """What a refusal calls the studio."""
+        return "classroom" if self.classroom else "public studio"
 
     @staticmethod
     def from_args(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -117,7 +128,7 @@ class Settings:
             parser.error('--mcp needs one more package; install it with: pip install "mcp<2"')
         where = _where(asked, environ)
         on_spaces = where in ("spaces", "zerogpu")
-        public = asked.public or on_spaces
+        public = asked.public or on_spaces or asked.classroom
         host = asked.host or ("0.0.0.0" if on_spaces else "127.0.0.1")
         password = asked.password or (secrets.token_urlsafe(9) if where == "share" else "")
         output_dir, output_note = _output_dir(asked.outputs, public=public)
@@ -131,14 +142,13 @@ class Settings:
             dtype=asked.dtype,
             offline=asked.offline,
             public=public,
+            classroom=asked.classroom,
             mcp=asked.mcp,
             auth=(USER, password) if password else None,
             output_dir=output_dir,
             models=Path(asked.models).expanduser().resolve(),
             adapters=Path(asked.adapters).expanduser().resolve(),
-            limits=PUBLIC_LIMITS if public else {},
-            queue_size=PUBLIC_QUEUE if public else LOCAL_QUEUE,
-            keep_seconds=PUBLIC_KEEP_SECONDS if public else None,
+            **_measures(public=public, classroom=asked.classroom),
             notes=tuple(_notes(asked, where, host, password, public=public)) + output_note,
         )
 
@@ -175,6 +185,13 @@ FLAGS = (
         "public",
         WHO,
         "strangers will use this: tighter limits on steps, size and queue, and pictures are kept one hour",
+        _truth,
+        default=False,
+    ),
+    Flag(
+        "classroom",
+        WHO,
+        "a class will use this: as --public, tighter still, words and classes only, nothing to upload",
         _truth,
         default=False,
     ),
@@ -265,6 +282,17 @@ def _where(asked: argparse.Namespace, environ: Mapping[str, str]) -> str:
     if environ.get("SPACE_ID"):
         return "spaces"
     return "share" if asked.share else "local"
+
+
+def _measures(*, public: bool, classroom: bool) -> dict[str, Any]:
+    """What is allowed, how many may wait, and how long pictures are kept."""
+    if classroom:
+        limits, queue, keep = CLASSROOM_LIMITS, CLASSROOM_QUEUE, CLASSROOM_KEEP_SECONDS
+    elif public:
+        limits, queue, keep = PUBLIC_LIMITS, PUBLIC_QUEUE, PUBLIC_KEEP_SECONDS
+    else:
+        limits, queue, keep = {}, LOCAL_QUEUE, None
+    return {"limits": limits, "queue_size": queue, "keep_seconds": keep}
 
 
 def _output_dir(asked: str | None, *, public: bool) -> tuple[Path, tuple[str, ...]]:

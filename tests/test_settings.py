@@ -55,6 +55,17 @@ def test_public_tightens_limits():
     assert settings().limits == {}
 
 
+def test_a_classroom_is_public_and_tighter_still():
+    made, public = settings("--classroom"), settings("--public")
+    assert made.public
+    assert made.classroom
+    for name, tighter in made.limits.items():
+        assert tighter.maximum < public.limits[name].maximum, name
+    assert made.queue_size >= 2 * 30  # two pictures of everyone in a class
+    assert made.keep_seconds == 8 * 3600
+    assert made.output_dir == public.output_dir
+
+
 @pytest.mark.parametrize(
     ("environ", "where"),
     [({"SPACE_ID": "someone/studio"}, "spaces"), ({"SPACE_ID": "a/b", "SPACES_ZERO_GPU": "true"}, "zerogpu")],

@@ -131,7 +131,7 @@ class Engine:
         card = self.card(task.model)
         card.check(task)
         tasks.check(task, card.limits, f"{card.title} takes")
-        tasks.check(task, self.settings.limits, "this public studio takes")
+        tasks.check(task, self.settings.limits, f"this {self.settings.place} takes")
         curves.noise_for(card, task, getattr(task, "strength", 1.0))
         for name in wildcards.TASK_FIELDS:  # refuses a wildcard without a list, and a weight beyond reason
             emphasis.parse(wildcards.resolved(getattr(task, name), task.seed, name))

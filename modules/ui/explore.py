@@ -56,10 +56,10 @@ def variation(make: Maker) -> dict[str, Any]:
 class Explorer:
     """The fold where a grid is described; while it describes one, Generate paints that."""
 
-    def __init__(self, kinds: Mapping[str, type[Task]]):
+    def __init__(self, kinds: Mapping[str, type[Task]], *, visible: bool = True):
         self.kinds = kinds
         self.parts: list[Any] = []
-        with gr.Accordion("Explore", open=False, elem_id="explore"):
+        with gr.Accordion("Explore", open=False, visible=visible, elem_id="explore"):
             gr.HTML(
                 "<p>Vary up to three things and see the pictures side by side, all from one seed.</p>",
                 elem_classes="aside",

@@ -32,6 +32,7 @@ from modules.ui.forms import Form, Maker
 from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, instruct_edit, text_to_image
 from modules.ui.toolkit import gr, on_gpu
 
+FOR_A_CLASS = (text_to_image, class_conditional)  # words alone: nothing is uploaded
 TABS = (text_to_image, class_conditional, control, inpaint, image_to_image, instruct_edit)
 PATIENCE, WATCHED = 0.3, 400  # seconds between two looks at an engine that warms up, and how many looks
 
@@ -50,7 +51,9 @@ class Page:
         self.engine = engine
         self.jobs = jobs
         served = engine.shelf.tasks()
-        self.tabs = {tab.KIND.kind: tab for tab in TABS if tab.KIND.kind in served}
+        self.locked = engine.settings.classroom
+        tabs = FOR_A_CLASS if self.locked else TABS
+        self.tabs = {tab.KIND.kind: tab for tab in tabs if tab.KIND.kind in served}
 
     def assemble(self, blocks: gr.Blocks) -> None:
         """Draws everything, then wires it: no listener is made before all components exist."""
@@ -62,7 +65,9 @@ class Page:
                 self._draw_tabs()
                 self.forecast = forecast.build()
                 self._draw_more()
-                self.explorer = explore.Explorer({name: tab.KIND for name, tab in self.tabs.items()})
+                self.explorer = explore.Explorer(
+                    {name: tab.KIND for name, tab in self.tabs.items()}, visible=not self.locked
+                )
             with gr.Column(elem_id="showing", min_width=280):
                 answers = line.answers(self.engine, self.jobs) if self.jobs else ()
                 self.gallery = gallery.gallery([tab.KIND.kind for tab in self.tabs.values()], answers)
@@ -122,7 +127,13 @@ class Page:
                 elem_id="styles",
             )
             avoided = prompt_box.prompt_box(
-                make, "Steer away from", name="negative_prompt", improves=False, lines=1, max_lines=4
+                make,
+                "Steer away from",
+                name="negative_prompt",
+                improves=False,
+                lines=1,
+                max_lines=4,
+                visible=not self.locked,
             )
             self.lines.append(avoided["line"])
             count = make.slider("batch_size", "Pictures at once")
@@ -142,6 +153,7 @@ class Page:
             self.restore = gr.UploadButton(
                 "Settings from a picture…",
                 elem_id="restore",
+                visible=not self.locked,
                 file_types=[".png", ".jpg", ".jpeg", ".webp"],
                 type="filepath",
             )

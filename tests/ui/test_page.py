@@ -68,6 +68,15 @@ def test_one_listener_an_event(page, request):
     assert [target for target, count in heard.items() if count > 1] == []
 
 
+def test_in_a_classroom_there_are_words_and_classes_and_nothing_to_upload():
+    engine = FakeEngine(settings=Settings(classroom=True))
+    blocks = build(engine, engine.settings)
+    assert [tab.label for tab in components(blocks, "tabitem")] == ["Text", "Class"]
+    hidden = [block.elem_id for block in blocks.blocks.values() if not getattr(block, "visible", True)]
+    assert {"restore", "negative_prompt", "explore"} <= set(hidden)
+    assert [block.elem_id for block in components(blocks, "uploadbutton") if block.visible] == []
+
+
 def test_every_generating_event_shares_one_slot(blocks):
     generating = [fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]
     assert len(generating) == len(KINDS)
