@@ -96,6 +96,19 @@ def transformer(name: str) -> Callable[[Path], Read]:
     return start
 
 
+def blazepose(folder: Path) -> Read:
+    """Starts BlazePose, which ships with the studio."""
+    from modules.conditions.blazepose import people_in
+    from modules.conditions.pose import draw
+
+    def read(picture: Image.Image) -> Image.Image:
+        if not (people := people_in(picture)):
+            raise DetectorError("BlazePose found nobody in this picture.")
+        return draw(people, *picture.size)
+
+    return read
+
+
 AUX = "controlnet-aux"
 DWPOSE = ("yolox_l_8x8_300e_coco.pth", "dw-ll_ucoco_384.pth")
 DEPTHS = {"Depth Anything V2": "Depth-Anything-V2-Small-hf", "DPT": "dpt-hybrid-midas"}
@@ -134,6 +147,7 @@ DETECTORS: dict[str, Detector] = {
         kind="pose", packages=(AUX, "matplotlib", "mmcv", "mmdet", "mmpose"), files=DWPOSE, start=dwpose,
         origin="yzd-v/DWPose",
     ),
+    "BlazePose": Detector(kind="pose", packages=("ai-edge-litert",), start=blazepose),
     "MiDaS": Detector(
         kind="depth", packages=(AUX, "timm"), files=("dpt_hybrid-midas-501f0c75.pt",),
         start=auxiliary("midas", "MidasDetector", "dpt_hybrid-midas-501f0c75.pt"),
@@ -214,6 +228,8 @@ def read(name: str, picture: Image.Image, folder: Path | None = None) -> Image.I
     try:
         with _fenced():
             seen = _started(name, folder or ANNOTATORS)(picture.convert("RGB"))
+    except DetectorError:
+        raise
     except Exception as error:  # other people's code, on other people's files
         raise DetectorError(f"{name} could not read this picture: {type(error).__name__}: {error}") from error
     return seen.convert("RGB").resize(picture.size, Image.Resampling.BILINEAR)

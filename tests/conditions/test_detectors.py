@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from modules.conditions import detectors
-from modules.conditions.control import control_map
+from modules.conditions.control import control_map, recognise
 from modules.conditions.detectors import DETECTORS, Detector, DetectorError, lacks, read, reader, wanting
 from modules.conditions.edges import edges
 from modules.tasks import TaskError
+from modules.training.toyland.scenes import scene
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,14 @@ def test_a_kind_without_a_detector_is_told_with_what_would_help(photo):
         control_map(photo, "normal", "auto", 128, 128)
     assert "NormalBae needs scannet.pt from lllyasviel/Annotators" in str(refusal.value)
     assert wanting("no such kind") == ""
+
+
+def test_a_person_is_read_as_a_skeleton_by_what_ships():
+    pytest.importorskip("ai_edge_litert", reason="ai-edge-litert has no wheel for this machine")
+    figure = Image.fromarray(scene(6).image)
+    made = control_map(figure, "pose", "auto", 256, 256)
+    assert made.told == "The pose map was read from the picture, by BlazePose."
+    assert recognise(made.picture) == "pose"
 
 
 def test_a_new_entry_is_used_at_once(monkeypatch, photo):

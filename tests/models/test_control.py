@@ -206,7 +206,7 @@ def test_a_damaged_controlnet_is_a_sentence_and_the_model_still_paints(folder, t
     [
         ({"control_image": None}, "control_image", "control_image is missing"),
         ({"control_type": "depth"}, "control_image", "which is no depth map"),
-        ({"control_image": depth_map(np.eye(64) + 1)}, "control_image", "No detector|which is no pose map"),
+        ({"control_image": depth_map(np.eye(64) + 1)}, "control_image", "found nobody|which is no pose map"),
         ({"control_type": "canny"}, "control_type", "must be one of depth, pose"),
         ({"control_type_2": "canny"}, "control_type_2", "must be one of depth, pose"),
         ({"control_type_2": "depth"}, "control_image_2", "control_image_2 is missing"),

@@ -75,7 +75,7 @@ def test_a_picture_sent_in_is_recognised_and_stays_through_a_change_of_size(engi
 @pytest.mark.parametrize(
     ("kind", "file", "words"),
     [
-        ("pose", "photo", "No detector is installed"),
+        ("pose", "photo", "found nobody"),
         ("pose", "depth", "is a depth map, which is no pose map"),
         ("depth", "skeleton", "which is no depth map"),
         ("depth", "text", "is not a picture"),
