@@ -137,7 +137,9 @@ def write_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({"files": entries}))
 
 
-def write_tiny_stable_diffusion(folder: Path, prediction_type: str = "epsilon", **unet: Any) -> Path:
+def write_tiny_stable_diffusion(
+    folder: Path, prediction_type: str = "epsilon", vocab_size: int = 58, **unet: Any
+) -> Path:
     """Write a Stable Diffusion pipeline with random weights, as diffusers saves one.
 
     `unet` changes the U-Net's configuration.
@@ -148,14 +150,16 @@ def write_tiny_stable_diffusion(folder: Path, prediction_type: str = "epsilon", 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pipeline = StableDiffusionPipeline(
-            _autoencoder(), _clip(CLIPTextModel), _clip_tokenizer(), _unet(**unet),
+            _autoencoder(), _clip(CLIPTextModel, vocab_size=vocab_size), _clip_tokenizer(), _unet(**unet),
             _scheduler(prediction_type), None, None, requires_safety_checker=False,  # type: ignore
         )  # fmt: skip
     pipeline.save_pretrained(folder)
     return folder
 
 
-def write_tiny_sdxl(folder: Path, prediction_type: str = "epsilon", **unet: Any) -> Path:
+def write_tiny_sdxl(
+    folder: Path, prediction_type: str = "epsilon", vocab_size: int = 58, **unet: Any
+) -> Path:
     """Write an SDXL pipeline with random weights, as diffusers saves one."""
     from diffusers import StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -163,8 +167,8 @@ def write_tiny_sdxl(folder: Path, prediction_type: str = "epsilon", **unet: Any)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         pipeline = StableDiffusionXLPipeline(
-            _autoencoder(scaling_factor=0.13025, force_upcast=False), _clip(CLIPTextModel),
-            _clip(CLIPTextModelWithProjection, hidden_act="gelu"), _clip_tokenizer(),
+            _autoencoder(scaling_factor=0.13025, force_upcast=False), _clip(CLIPTextModel, vocab_size=vocab_size),
+            _clip(CLIPTextModelWithProjection, hidden_act="gelu", vocab_size=vocab_size), _clip_tokenizer(),
             _clip_tokenizer("a</w>"), _unet(**TWO_TEXTS, **unet),
             _scheduler(prediction_type), add_watermarker=False,
         )  # fmt: skip

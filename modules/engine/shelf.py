@@ -222,7 +222,8 @@ class Shelf:
         """Models that a person put into the folder, and those fetched by name in an earlier run."""
         known = {card.folder for card in (*self.cards.values(), *self.addons.values())}
         for path in sorted(self.models.glob("*")) if self.models.is_dir() else ():
-            if path.is_dir() and path not in known and presence(path).state == HERE:
+            model = path.is_dir() or path.suffix == ".safetensors"
+            if model and path not in known and presence(path).state == HERE:
                 try:
                     card = card_for_folder(path)
                 except CatalogueError:

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 import modules
-from modules.models.folders import PIPELINES, described, labels
+from modules.models.folders import PAINTING, PIPELINES, described, labels
+from modules.models.originals import FileError, described_file
 from modules.tasks import KINDS, Controlled, Limits, Task, TaskError, not_one_of
 
 CATALOGUE = modules.HOME / "presets" / "models.yaml"
@@ -81,7 +82,8 @@ class ModelCard(Card):
     `width` and `height` are the size it was trained at, in pixels; `limits` narrow a task's own and
     `defaults` replace them; `tasks` are the kinds it serves, by endpoint name; `controls` are the folders of
     its ControlNets by control type, several types to one folder if it learned them all, and where there are
-    any it serves "controlnet"; `shares` is another model's folder, which has the components that this lacks.
+    any it serves "controlnet"; `shares` is another model's folder, which has the components that this lacks,
+    such as all configurations where `folder` is a single file; `noise` changes its noise schedule's.
     """
 
     family: str
@@ -92,6 +94,7 @@ class ModelCard(Card):
     limits: Mapping[str, Limits] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Path] = field(default_factory=dict)
+    noise: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, task: Task) -> None:
         """TaskError, with a sentence, if this model cannot serve the task."""
@@ -117,9 +120,9 @@ class ModelCard(Card):
         """The diffusers configuration of its noise schedule, read without touching the weights."""
         path = self.part("scheduler") / "scheduler_config.json"
         try:
-            return json.loads(path.read_text("utf-8"))
+            return json.loads(path.read_text("utf-8")) | dict(self.noise)
         except FileNotFoundError:
-            return {}
+            return dict(self.noise)
         except ValueError as error:
             raise CatalogueError(f"{path} is damaged: it is not JSON ({error}).") from error
 
@@ -138,10 +141,12 @@ def read_addons(path: Path = CATALOGUE, models: Path = MODELS) -> dict[str, AddO
 
 
 def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
-    """A card for a folder in diffusers layout that no catalogue lists; CatalogueError if it is not one.
+    """A card for a folder in diffusers layout, or a single file in an original one, that no catalogue lists.
 
-    `shares` as in ModelCard.
+    `shares` as in ModelCard. CatalogueError, in words, if it is neither.
     """
+    if not folder.is_dir():
+        return _card_for_file(folder)
     if fields := described(folder):
         return ModelCard(id=folder.name, title=folder.name, folder=folder, **fields)
     if not (folder / "unet" / "config.json").is_file():
@@ -150,7 +155,7 @@ def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
         )
     unet = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
     beside = unet.get("in_channels", 4) - unet.get("out_channels", 4)
-    tasks = SERVES_WITH.get(beside, ("text_to_image", "image_to_image", "inpaint"))
+    tasks = SERVES_WITH.get(beside, PAINTING)
     if any((place / "class_embedding").is_dir() for place in (folder, shares) if place):
         size, family, tasks = 16 * unet.get("sample_size", 16), "pocket", (*tasks, "class_conditional")
     else:
@@ -162,6 +167,16 @@ def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
         height=size, tasks=with_control(tasks, controls), defaults={"width": size, "height": size},
         controls=controls,
     )  # fmt: skip
+
+
+def _card_for_file(path: Path) -> ModelCard:
+    try:
+        fields = described_file(path)
+    except FileError as error:
+        raise CatalogueError(str(error)) from error
+    tasks = SERVES_WITH.get(fields.pop("beside"), PAINTING)
+    size = {"width": fields["width"], "height": fields["height"]}
+    return ModelCard(id=path.stem, title=path.stem, folder=path, tasks=tasks, defaults=size, **fields)
 
 
 def family_of(pipeline: str) -> str:

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from modules.models.catalog import CONTROLNETS, ModelCard
+from modules.models.originals import PICKLES, FileError, header
 
 MANIFEST = "manifest.json"
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 PICKLED = (
     "{folder} holds only pickled weights, which can run any program when opened. If you "
     "trust them, convert them once: load them with diffusers, then pipeline.save_pretrained(folder)."
@@ -28,6 +28,8 @@ class LoadError(RuntimeError):
 
 def fingerprint_of(card: ModelCard) -> str:
     """The fingerprint of a card's folder, and of what it takes from another's; LoadError as `fingerprint`."""
+    if card.folder.suffix == ".safetensors":
+        return _fingerprint_of_file(card)
     own = fingerprint(card.folder)
     if card.shares is None:
         return own
@@ -54,6 +56,15 @@ def fingerprint(folder: Path, skipped: Collection[str] = (CONTROLNETS,)) -> str:
     else:
         found = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _fingerprint_of_file(card: ModelCard) -> str:
+    try:
+        header(card.folder)
+    except FileError as error:
+        raise LoadError(str(error)) from error
+    configs = fingerprint(card.shares) if card.shares else ""
+    return hashlib.sha256(f"{_sha256(card.folder)} {configs}".encode()).hexdigest()[:10]
 
 
 def read_json(folder: Path, name: str) -> Any:

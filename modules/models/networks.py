@@ -28,10 +28,21 @@ class Undrawn(TorchFunctionMode):
 
 def diffusers_network(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """A diffusers model of a class, out of its folder; LoadError, in words, if that is missing or damaged."""
-    config = {
-        key: value for key, value in read_json(folder, "config.json").items() if not key.startswith("_")
-    }
+    config = config_of(folder)
     return filled(lambda: kind.from_config(config), read_weights(folder), folder, device, dtype)
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """A diffusers network's configuration, without what its writer noted for itself."""
+    found = read_json(folder, "config.json")
+    return {key: value for key, value in found.items() if not key.startswith("_")}
+
+
+def known_to(build: Callable[[], Any], weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights that a network has a place for; a converter may leave others over."""
+    with torch.device("meta"), Undrawn():
+        names = build().state_dict()
+    return {name: value for name, value in weights.items() if name in names}
 
 
 def filled(

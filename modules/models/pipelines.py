@@ -19,12 +19,13 @@ from modules.conditions import emphasis, tags
 from modules.diffusion.flow import TIMESTEPS, FlowSchedule, Noise, unit
 from modules.models.catalog import ModelCard
 from modules.models.conditioning import Conditions
-from modules.models.files import PICKLED, PICKLES, LoadError, read_json
+from modules.models.files import PICKLED, LoadError, read_json
 from modules.models.folders import PIPELINES
 from modules.models.latent import PREVIEW_PIXELS, LatentModel
 from modules.models.levels import noise_of
 from modules.models.maps import ControlNetwork, no_control
 from modules.models.networks import autoencoder_dtype
+from modules.models.originals import PICKLES
 from modules.tasks import Task, TaskError
 
 Told = Any

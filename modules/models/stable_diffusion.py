@@ -7,13 +7,16 @@ from typing import Any
 import torch
 
 from modules.conditions.text import ClipText, PenultimateClip, TwoClips
+from modules.conditions.windows import CLIP_TOKENS
 from modules.diffusion.noise import NoiseSchedule
 from modules.lean import sparing
 from modules.models.catalog import ModelCard
+from modules.models.clip_words import has_own, marks, vocabulary
 from modules.models.conditioning import by_words, by_words_and_size
 from modules.models.files import LoadError, read_json, read_weights
 from modules.models.latent import LatentModel
-from modules.models.networks import autoencoder_dtype, diffusers_network, filled
+from modules.models.networks import autoencoder_dtype, config_of, diffusers_network, filled, known_to
+from modules.models.single_file import part_weights, with_channels
 
 with sparing():
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -26,8 +29,8 @@ def load_stable_diffusion(
     card: ModelCard, hash: str, device: torch.device, dtype: torch.dtype
 ) -> LatentModel:
     """A model of Stable Diffusion's layout; LoadError, in words, if a component is missing or damaged."""
-    unet = diffusers_network(UNet2DConditionModel, card.part("unet"), device, dtype)
-    autoencoder = diffusers_network(AutoencoderKL, card.part("vae"), device, autoencoder_dtype(dtype))
+    unet = _network(card, "unet", UNet2DConditionModel, device, dtype)
+    autoencoder = _network(card, "vae", AutoencoderKL, device, autoencoder_dtype(dtype))
     large = unet.config.addition_embed_type == "text_time"
     encoders = _encoders(card, large, device, dtype)
     given, wanted = sum(one.width for one in encoders), unet.config.cross_attention_dim
@@ -46,6 +49,17 @@ def load_stable_diffusion(
         zeroes_empty=large and _zeroes_empty(card),
         hears_guidance=unet.config.time_cond_proj_dim is not None,
     )  # fmt: skip
+
+
+def _network(card: ModelCard, name: str, kind: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A network out of the model's folder, or out of its single file."""
+    if not card.folder.is_file():
+        return diffusers_network(kind, card.part(name), device, dtype)
+    config = config_of(card.part(name))
+    if name == "unet":
+        config = with_channels(card.folder, config)
+    weights = known_to(lambda: kind.from_config(config), part_weights(card.folder, name, config))
+    return filled(lambda: kind.from_config(config), weights, card.folder, device, dtype)
 
 
 def _zeroes_empty(card: ModelCard) -> bool:
@@ -73,11 +87,20 @@ def _encoder(
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
     folder = card.part(f"text_encoder{which}")
-    config = CLIPTextConfig.from_dict(read_json(folder, "config.json"))
+    told = read_json(folder, "config.json")
+    config = CLIPTextConfig.from_dict(told)
     network = CLIPTextModelWithProjection if which else CLIPTextModel
-    weights = clip_names(read_weights(folder), network, config)
-    clip = filled(lambda: network(config), weights, folder, device, dtype)
-    words: Any = CLIPTokenizer.from_pretrained(card.part(f"tokenizer{which}"), local_files_only=True)
+    if card.folder.is_file():
+        source, weights = card.folder, part_weights(card.folder, f"text_encoder{which}", told)
+        weights = known_to(lambda: network(config), clip_names(weights, network, config))
+    else:
+        source, weights = folder, clip_names(read_weights(folder), network, config)
+    clip = filled(lambda: network(config), weights, source, device, dtype)
+    place = card.part(f"tokenizer{which}")
+    if has_own(place) or (place / "tokenizer.json").is_file():
+        words: Any = CLIPTokenizer.from_pretrained(place, local_files_only=True)
+    else:
+        words = CLIPTokenizer(*vocabulary(place), model_max_length=CLIP_TOKENS, **marks(place))
     return kind(
         clip, words.backend_tokenizer, words.bos_token_id, words.eos_token_id, words.pad_token_id,
         config.max_position_embeddings,

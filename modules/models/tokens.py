@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from modules.conditions.emphasis import parse, paused
 from modules.conditions.named import NamedTokens
 from modules.conditions.windows import BERT_TOKENS, CLIP_TOKENS, windows_of
 from modules.models.catalog import ModelCard
+from modules.models.clip_words import END, has_own, vocabulary
 
 ROOM = {
     "pocket": BERT_TOKENS - 2,
@@ -41,7 +41,7 @@ def count_tokens(
     `learned`: names of embeddings, and how many tokens each takes.
     """
     room = ROOM.get(card.family)
-    tokenizer = _tokenizer(card.part("tokenizer")) if room else None
+    tokenizer = _tokenizer(card.part("tokenizer"), card.folder.is_file()) if room else None
     if room is None or tokenizer is None:
         return None
     parts = parse(prompt.strip())
@@ -52,10 +52,11 @@ def count_tokens(
     return TokenCount(sum(map(len, windows)), room * len(windows), len(windows), left_out)
 
 
-def _tokenizer(folder: Path) -> Tokenizer | None:
+def _tokenizer(folder: Path, shipped: bool) -> Tokenizer | None:
+    """The tokenizer in a folder; if it has none, CLIP's own where that is meant."""
     if (folder / "tokenizer.json").is_file():
         return _whole(folder / "tokenizer.json")
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+    if has_own(folder) or shipped:
         return _clip(folder)
     return None
 
@@ -71,11 +72,8 @@ def _whole(path: Path) -> Tokenizer:
 @functools.lru_cache(maxsize=8)
 def _clip(folder: Path) -> Tokenizer:
     """CLIP's tokenizer out of its two older files, as transformers would build it, without its import."""
-    vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
-    lines = (folder / "merges.txt").read_text("utf-8").splitlines()
-    pairs = [line.split() for line in lines if line and not line.startswith("#version")]
-    merges = [(first, second) for first, second in pairs]
-    found = Tokenizer(models.BPE(vocabulary, merges, unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+    ids, merges = vocabulary(folder)
+    found = Tokenizer(models.BPE(ids, merges, unk_token=END, end_of_word_suffix="</w>"))
     found.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
