@@ -91,9 +91,8 @@ def texts(folder: Path) -> dict[str, torch.Tensor]:
     """SD 1's CLIP by its own names; SD 2's and SDXL's second one by OpenCLIP's."""
     first, large = weights(folder / "text_encoder"), (folder / "text_encoder_2").is_dir()
     if large:
-        one = {
-            f"conditioner.embedders.0.transformer.{name}": value for name, value in prefixed(first).items()
-        }
+        start = "conditioner.embedders.0.transformer."
+        one = {start + name: value for name, value in prefixed(first).items()}
         return one | open_clip(weights(folder / "text_encoder_2"), "conditioner.embedders.1.model.")
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     if scheduler["prediction_type"] == "v_prediction":

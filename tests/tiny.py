@@ -167,7 +167,8 @@ def write_tiny_sdxl(
     with torch.random.fork_rng():
         torch.manual_seed(1)
         pipeline = StableDiffusionXLPipeline(
-            _autoencoder(scaling_factor=0.13025, force_upcast=False), _clip(CLIPTextModel, vocab_size=vocab_size),
+            _autoencoder(scaling_factor=0.13025, force_upcast=False),
+            _clip(CLIPTextModel, vocab_size=vocab_size),
             _clip(CLIPTextModelWithProjection, hidden_act="gelu", vocab_size=vocab_size), _clip_tokenizer(),
             _clip_tokenizer("a</w>"), _unet(**TWO_TEXTS, **unet),
             _scheduler(prediction_type), add_watermarker=False,

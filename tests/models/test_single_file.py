@@ -66,7 +66,7 @@ def test_a_file_holds_the_weights_of_the_folder_to_the_last_bit(pair):
 
 
 def test_diffusers_reads_the_same_out_of_the_file(pair):
-    layout, _, file = pair
+    _, _, file = pair
     configs = str(file.with_suffix(""))
     for name, kind in (("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL)):
         theirs = kind.from_single_file(file, config=configs, subfolder=name, local_files_only=True)
@@ -87,9 +87,7 @@ def test_the_studio_opens_with_a_file_and_paints(pair):
 @pytest.mark.parametrize(
     ("channels", "tasks"), [(9, ("inpaint",)), (8, ("instruct_edit",)), (4, ("text_to_image",))]
 )
-def test_channels_say_what_a_file_is_for_and_its_layout_where_its_configurations_are(
-    channels, tasks, tmp_path
-):
+def test_channels_and_layout_say_what_a_file_is_for(channels, tasks, tmp_path):
     tensors = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, channels, 3, 3),
                "first_stage_model.encoder.conv_in.weight": torch.zeros(1),
                "cond_stage_model.transformer.text_model.final_layer_norm.bias": torch.zeros(1)}  # fmt: skip
