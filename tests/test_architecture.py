@@ -25,6 +25,7 @@ MAY_IMPORT = {  # room -> rooms that it may know; every room may know itself
     "engine": {"tasks", "settings", "presets", "images", "metadata", "diffusion", "conditions", "models"},
     "ui": {"tasks", "settings", "presets", "images", "metadata", "engine"},
     "training": {"tasks", "images", "diffusion", "conditions", "models", "engine"},
+    "bench_queue": {"tasks", "engine"},
     "bench": {"tasks", "settings", "diffusion", "models", "engine"},
     "app": {"settings", "images", "models", "engine", "ui"},
 }
@@ -42,6 +43,7 @@ LIBRARIES_KEPT_OUT = {
     "ui": {"torch", "diffusers", "transformers"},
     "training": {"gradio"},
     "bench": {"gradio"},
+    "bench_queue": HEAVY,
 }
 FLOORS = {  # below these the code breaks, or a hole is known
     "gradio": "6.25",
