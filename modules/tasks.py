@@ -104,6 +104,10 @@ class Task:
     width: int = number(256, 64, 2048, step=64, help="Pixels across.")
     height: int = number(256, 64, 2048, step=64, help="Pixels down.")
     batch_size: int = number(1, 1, 16, step=1, help="Pictures to make at once.")
+    image_prompt: Any = picture(help="A picture to take after, where the model has an IP-Adapter.")
+    image_prompt_scale: float = number(
+        5.0, 0.0, 30.0, step=0.1, help="How hard to follow the image prompt, beside what else guides."
+    )
     model: str = text("pocket", longest=LONGEST_NAME, help="The model that paints, by its name.")
 
     def __post_init__(self) -> None:

@@ -243,12 +243,14 @@ def _refuse_unknown(card: Card, listing: Listing) -> None:
 
 
 def _with(card: ModelCard, added: list[AddOn]) -> ModelCard:
-    """The card with the ControlNets that are here for it."""
+    """The card with the ControlNets and IP-Adapters that are here for it."""
     nets = {kind: each.folder for each in added if each.adds == "controlnet" for kind in each.controls}
-    if not nets:
+    seeing = tuple(each.folder for each in added if each.adds == "ip-adapter")
+    if not nets and not seeing:
         return card
     controls = nets | dict(card.controls)
-    return dataclasses.replace(card, controls=controls, tasks=with_control(card.tasks, controls))
+    tasks = with_control(card.tasks, controls)
+    return dataclasses.replace(card, controls=controls, tasks=tasks, ip_adapters=card.ip_adapters + seeing)
 
 
 def _terms(card: Card) -> list[str]:

@@ -82,8 +82,9 @@ class ModelCard(Card):
     `width` and `height` are the size it was trained at, in pixels; `limits` narrow a task's own and
     `defaults` replace them; `tasks` are the kinds it serves, by endpoint name; `controls` are the folders of
     its ControlNets by control type, several types to one folder if it learned them all, and where there are
-    any it serves "controlnet"; `shares` is another model's folder, which has the components that this lacks,
-    such as all configurations where `folder` is a single file; `noise` changes its noise schedule's.
+    any it serves "controlnet"; `ip_adapters` are folders that hold IP-Adapters for it; `shares` is another
+    model's folder, which has the components that this lacks, such as all configurations where `folder` is a
+    single file; `noise` changes its noise schedule's.
     """
 
     family: str
@@ -95,6 +96,7 @@ class ModelCard(Card):
     defaults: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Path] = field(default_factory=dict)
     noise: Mapping[str, Any] = field(default_factory=dict)
+    ip_adapters: tuple[Path, ...] = ()
 
     def check(self, task: Task) -> None:
         """TaskError, with a sentence, if this model cannot serve the task."""

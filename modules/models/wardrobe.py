@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modules.conditions.named import mentioned
 from modules.conditions.tags import taken_out
+from modules.models.catalog import ModelCard
 from modules.tasks import Task, TaskError, not_one_of
 
 LORAS, EMBEDDINGS, IP_ADAPTERS = "lora", "embeddings", "ip_adapter"
@@ -20,6 +21,20 @@ LONGEST_HEADER = 100_000_000
 A1111_VECTORS = "emb_params"
 SDXL_VECTORS = ("clip_l", "clip_g")
 TEXTS = ("prompt", "negative_prompt")
+
+
+FIRST_KEY = "ip_adapter.1.to_k_ip.weight"
+POOLED = ("image_proj.proj.weight",)
+STATES = ("image_proj.proj_in.weight", "image_proj.proj.0.weight")
+"""An IP-Adapter's first matrix, which reads the encoder's one vector, or its states before the last layer."""
+
+
+class Sight(NamedTuple):
+    """An IP-Adapter's file, its image encoder's folder, and the width of the U-Net's text that it is for."""
+
+    weights: Path
+    encoder: Path
+    width: int
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,13 @@ class Wardrobe:
             if (count := max((shape[0] for shape in vectors_in(path).values()), default=0))
         }
 
+    def sight(self, card: ModelCard) -> Sight | None:
+        """The IP-Adapter of a model: one that came for it, else one here that is as wide as its U-Net."""
+        own = [each for folder in card.ip_adapters for each in sights_in(folder)]
+        here = [*sights_in(self.folder / IP_ADAPTERS)] if self.folder is not None else []
+        width = _text_width(card)
+        return next((each for each in (*own, *here) if width in (each.width, None)), None)
+
     def check(self, task: Task) -> None:
         """TaskError, in words, for adapters that a task asks for and that are not here."""
         words, tags = taken_out(task)
@@ -92,6 +114,41 @@ class Wardrobe:
 
     def _pickled(self, kind: str, name: str) -> Path | None:
         return self._files(kind, *PICKLES).get(name)
+
+
+def sights_in(folder: Path) -> Iterator[Sight]:
+    """The IP-Adapters in a folder, each with an image encoder from there that gives what it reads."""
+    if not folder.is_dir():
+        return
+    encoders = [path.parent for path in sorted(folder.rglob("config.json")) if _json(path).get("patch_size")]
+    for path in sorted(folder.rglob("*.safetensors")):
+        try:
+            shapes = {name: entry.get("shape", [0]) for name, entry in header(path).items()}
+        except (OSError, ValueError):
+            continue
+        if FIRST_KEY not in shapes:
+            continue
+        pooled = next((shapes[name][-1] for name in POOLED if name in shapes), None)
+        states = next((shapes[name][-1] for name in STATES if name in shapes), None)
+        for encoder in encoders:
+            config = _json(encoder / "config.json")
+            if (config.get("projection_dim"), config.get("hidden_size"))[pooled is None] == (
+                pooled or states
+            ):
+                yield Sight(path, encoder, shapes[FIRST_KEY][-1])
+                break
+
+
+def _text_width(card: ModelCard) -> int | None:
+    return _json(card.part("unet") / "config.json").get("cross_attention_dim")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def vectors_in(path: Path) -> Mapping[str, tuple[int, int]]:
