@@ -125,7 +125,7 @@ def infotext(info: Mapping[str, Any]) -> str:
     if "strength" in info:
         pairs["Denoising strength"] = _short(info["strength"])
     for kind, title in ADAPTER_HASHES.items():
-        used = {each["name"]: each["hash"] for each in info.get("adapters", ()) if each["kind"] == kind}
+        used = {each.get("name"): each.get("hash") for each in adapters(info) if each.get("kind") == kind}
         if used:
             pairs[title] = ", ".join(f"{name}: {hash}" for name, hash in used.items())
     pairs["Version"] = f"Epsilon Studio {info['versions']['epsilon_studio']}"
@@ -134,6 +134,12 @@ def infotext(info: Mapping[str, Any]) -> str:
         lines.append(f"Negative prompt: {info['negative_prompt']}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in pairs.items()))
     return "\n".join(lines)
+
+
+def adapters(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The adapters that a picture was made with; what a stranger's recipe has in their place is left out."""
+    listed = info.get("adapters")
+    return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
 
 
 def from_infotext(source: str) -> Recipe:

@@ -110,6 +110,8 @@ def test_adapters_are_told_by_a1111s_names_and_stay_in_the_prompt():
     assert 'Lora hashes: "soft: aa11, hard: cc33", TI hashes: "moody: bb22"' in text
     found = from_infotext(text)
     assert (found.task.prompt, found.unread) == (asked.prompt, ())
+    for odd in (7, ["soft"], [{}], None):
+        assert "hashes" not in infotext(info_of(asked) | {"adapters": odd})
 
 
 def test_a_picture_of_a1111_lists_what_has_no_place_here():

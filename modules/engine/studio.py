@@ -23,8 +23,9 @@ from modules.engine.forecast import Forecast, Forecaster
 from modules.engine.history import History
 from modules.engine.shelf import Shelf
 from modules.engine.trajectory import Trajectories
+from modules.images import open_picture
 from modules.models.catalog import ModelCard
-from modules.models.wardrobe import Wardrobe
+from modules.models.wardrobe import Wardrobe, no_sight
 from modules.presets import wildcards
 from modules.presets.own import Own
 from modules.settings import Settings
@@ -136,6 +137,10 @@ class Engine:
         for name in wildcards.TASK_FIELDS:  # refuses a wildcard without a list, and a weight beyond reason
             emphasis.parse(wildcards.resolved(getattr(task, name), task.seed, name))
         self.wardrobe.check(wildcards.resolve(task))
+        if task.image_prompt is not None and task.image_prompt_scale != 0:
+            open_picture(task.image_prompt)
+            if not self.sees(task.model):
+                raise TaskError("image_prompt", no_sight(card.title))
         if isinstance(task, ImageToImage | Inpaint | InstructEdit):
             from modules.engine.canvas import opened
 
@@ -166,6 +171,14 @@ class Engine:
         from modules.conditions.control import maps_of
 
         return maps_of(task)
+
+    def adapters(self) -> list[tuple[str, str]]:
+        """What there is to add to a prompt: each LoRA and embedding in words, and what to write for it."""
+        return self.wardrobe.offers()
+
+    def sees(self, model: str) -> bool:
+        """Whether a model has an IP-Adapter, and so can take a picture as a prompt."""
+        return self.wardrobe.sight(self.card(model)) is not None
 
     def control_map(self, task: Controlled) -> ControlMap:
         """The map that the task's ControlNet will see; TaskError, in words, where its picture gives none."""

@@ -133,9 +133,7 @@ class Trajectories:
         self._lock = threading.Lock()
         self._kept: list[tuple[Trajectory, list[str]]] = []  # with a fingerprint of each picture; newest last
 
-    def recorded(
-        self, model: Model, task: Task, owner: Model | None = None
-    ) -> Iterator[Step | Result]:
+    def recorded(self, model: Model, task: Task, owner: Model | None = None) -> Iterator[Step | Result]:
         """The run of a task as `generate` yields it, kept once it is over; a run that is closed is not.
 
         `owner`: the model in memory that can decode it, where `model` stands for it during this run only.
@@ -216,8 +214,10 @@ class Tape:
 
     def _names(self, count: int) -> list[str]:
         """What the conditions of the task are called, in their order."""
-        names = ["prompt", *(f"prompt {number}" for number in range(2, count + 1))][:count]
-        return [*names[: count - 1], "class"] if isinstance(self._task, ClassConditional) else names
+        last = ["class"] * isinstance(self._task, ClassConditional)
+        last += ["image"] * (self._task.image_prompt is not None and self._task.image_prompt_scale != 0)
+        names = ["prompt", *(f"prompt {number}" for number in range(2, count + 1))]
+        return [*names[: max(0, count - len(last))], *last]
 
     def _views(
         self,

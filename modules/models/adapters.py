@@ -19,7 +19,7 @@ from modules.models.image_prompt import IpAdapter, Sighted, load_ip_adapter
 from modules.models.latent import LatentModel
 from modules.models.lora import from_tensors, put_on, read_file
 from modules.models.maps import Control
-from modules.models.wardrobe import Sight, Wardrobe, short_hash
+from modules.models.wardrobe import Sight, Wardrobe, no_sight, short_hash
 from modules.tasks import Task, TaskError
 
 
@@ -115,11 +115,6 @@ class Dressed(LatentModel):
         if tag.text_weight != tag.weight:
             told["text_weight"] = tag.text_weight
         return told | {"hash": short_hash(path, whole=False)}
-
-
-def no_sight(title: str) -> str:
-    """The sentence for an image prompt where there is nothing to see it with."""
-    return f"image_prompt is a picture, but {title} has no IP-Adapter here to look at it with."
 
 
 def _sighted(condition: Condition, image: torch.Tensor) -> Sighted:

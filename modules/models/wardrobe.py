@@ -91,6 +91,12 @@ class Wardrobe:
             if (count := max((shape[0] for shape in vectors_in(path).values()), default=0))
         }
 
+    def offers(self) -> list[tuple[str, str]]:
+        """Every LoRA and embedding as a person reads it, and as a prompt asks for it."""
+        loras = [(f"{name} (LoRA)", f"<lora:{name}:1>") for name in sorted(self.loras(), key=str.lower)]
+        learned = sorted(self.lengths(), key=str.lower)
+        return [*loras, *((f"{name} (embedding)", name) for name in learned)]
+
     def sight(self, card: ModelCard) -> Sight | None:
         """The IP-Adapter of a model: one that came for it, else one here that is as wide as its U-Net."""
         own = [each for folder in card.ip_adapters for each in sights_in(folder)]
@@ -114,6 +120,11 @@ class Wardrobe:
 
     def _pickled(self, kind: str, name: str) -> Path | None:
         return self._files(kind, *PICKLES).get(name)
+
+
+def no_sight(title: str) -> str:
+    """The sentence for an image prompt where there is nothing to see it with."""
+    return f"image_prompt is a picture, but {title} has no IP-Adapter here to look at it with."
 
 
 def sights_in(folder: Path) -> Iterator[Sight]:

@@ -14,6 +14,7 @@ from typing import Any
 from modules.engine.jobs import Jobs
 from modules.tasks import TextToImage
 from modules.ui import (
+    adapters,
     explore,
     forecast,
     gallery,
@@ -88,6 +89,7 @@ class Page:
             self._wire_runs()
         self.explorer.wire([*self.generate.values()])
         self._wire_panel()
+        self.adapters.wire(self.open_tab, {name: form.fields["prompt"] for name, form in self.forms.items()})
         self._wire_model()
         self._wire_recipes()
         self._wire_opening(blocks)
@@ -150,6 +152,7 @@ class Page:
                 )
                 self.dice = gr.Button("New each time", elem_id="dice", min_width=110, scale=0)
             varied = explore.variation(make)
+            self.adapters = adapters.draw(make)
             self.restore = gr.UploadButton(
                 "Settings from a picture…",
                 elem_id="restore",
@@ -168,6 +171,7 @@ class Page:
             "seed": seed,
             "model": self.picker.model,
             **varied,
+            **self.adapters.fields,
         }
 
     def _wire_jobs(self, jobs: Jobs) -> None:

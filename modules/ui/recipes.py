@@ -21,6 +21,7 @@ SPOKEN = {
     "control_image": "control map",
     "control_type_2": "second control",
     "control_image_2": "second control map",
+    "image_prompt": "image prompt",
 }
 
 
@@ -46,6 +47,8 @@ def fill(engine: Any, form: Form, values: Mapping[str, Any]) -> tuple[dict[Any, 
     pictures = [name for name in form.fields if "picture" in form.kind.__dataclass_fields__[name].metadata]
     if not values.get("control_type_2"):
         pictures = [name for name in pictures if name != "control_image_2"]
+    if all(each.get("kind") != "ip_adapter" for each in metadata.adapters(values)):
+        pictures = [name for name in pictures if name != "image_prompt"]  # there was none
     left += [f"{SPOKEN.get(name, name)} (a recipe keeps no pictures)" for name in pictures]
     updates = form.filled(taken)
     if "sampler" in taken and "sampler" in form.fields:

@@ -320,3 +320,11 @@ def test_a_lora_is_worn_for_one_job_and_unknown_ones_are_refused_at_once(engine,
     assert weights(model) == before
     tokens = engine.count_tokens("a red apple").used
     assert engine.count_tokens("a red apple <lora:soft:1>").used == tokens
+    assert engine.adapters() == [("soft (LoRA)", "<lora:soft:1>")]
+
+
+def test_an_image_prompt_without_an_ip_adapter_is_refused_at_once(engine):
+    assert not engine.sees("tiny")
+    with pytest.raises(TaskError, match="tiny has no IP-Adapter here") as refusal:
+        engine.run(dataclasses.replace(TASK, image_prompt=Image.new("RGB", (8, 8))))
+    assert refusal.value.field == "image_prompt"

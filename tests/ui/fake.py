@@ -125,6 +125,8 @@ class FakeEngine:
     running: int = 0
     most_running: int = 0
     default_model: str = "pocket"
+    wearable: list[tuple[str, str]] = field(default_factory=list)
+    sighted: bool = False
     settings: Settings = field(default_factory=Settings)
     catalog: dict[str, Card] = field(default_factory=lambda: {"pocket": Card()})
 
@@ -190,6 +192,14 @@ class FakeEngine:
     def classes(self, model: str = "pocket") -> list[str]:
         """The classes of the model."""
         return CLASSES
+
+    def adapters(self) -> list[tuple[str, str]]:
+        """LoRAs and embeddings to add to a prompt."""
+        return self.wearable
+
+    def sees(self, model: str) -> bool:
+        """Whether the model takes a picture as a prompt."""
+        return self.sighted
 
     def controls(self, model: str = "pocket") -> list[str]:
         """The control types of the model."""
