@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from modules.lean import sparing
 from modules.models.files import LoadError, fingerprint, read_json, read_weights
@@ -27,19 +30,44 @@ PAIRED = {
 }
 
 
+UNION = {"pose": 0, "depth": 1, "softedge": 2, "canny": 3, "normal": 4, "segment": 5}
+"""The number that a ControlNet Union for SDXL knows a control type by (xinsir's, and diffusers')."""
+
+
 def controls_of(model: LatentModel) -> Callable[[str], ControlNetwork]:
     """A function that gives the model's ControlNet for a control type.
 
     One that serves several types is loaded once. LoadError if it is missing, damaged, or of another U-Net.
     """
     loaded = functools.cache(functools.partial(load_control, model))
-    return lambda kind: loaded(model.card.controls[kind])
+    return lambda kind: union_for(loaded(model.card.controls[kind]), kind)
+
+
+def union_for(found: ControlNetwork, kind: str) -> ControlNetwork:
+    """A ControlNet as it reads one kind of map; LoadError if it is a union that never learned this kind."""
+    count = getattr(found.network.config, "num_control_type", None)
+    if count is None:
+        return found
+    index = UNION.get(kind, count)
+    if index >= count:
+        known = ", ".join(name for name, number in UNION.items() if number < count)
+        raise LoadError(f"This ControlNet Union reads no {kind} maps; it reads {known}.")
+    return replace(found, network=functools.partial(_of_union, found.network, index))
+
+
+def _of_union(network: Any, index: int, sample: torch.Tensor, timestep: torch.Tensor, **told: Any) -> Any:
+    """A union's answer to one map, which it is told the kind of."""
+    told["controlnet_cond"] = [told["controlnet_cond"]]
+    kinds = sample.new_zeros(len(sample), network.config.num_control_type)
+    kinds[:, index] = 1
+    return network(sample, timestep, control_type=kinds, control_type_idx=[index], **told)
 
 
 def load_control(model: LatentModel, folder: Path) -> ControlNetwork:
     """The ControlNet in a folder, for a model; LoadError as `controls_of`."""
     with sparing():
         from diffusers.models.controlnets.controlnet import ControlNetModel
+        from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
     hash = fingerprint(folder)
     config = read_json(folder, "config.json")
     latents = {"in_channels": model.unet.config.out_channels}  # a mask beside them is not for ControlNets
@@ -51,7 +79,8 @@ def load_control(model: LatentModel, folder: Path) -> ControlNetwork:
     if reduces != model.factor:
         why = f"it shrinks maps by {reduces}, the model its pictures by {model.factor}"
         raise LoadError(_another_pair(model, folder, why))
-    network = diffusers_network(ControlNetModel, folder, model.device, model.dtype)
+    kind = ControlNetUnionModel if config.get("_class_name") == "ControlNetUnionModel" else ControlNetModel
+    network = diffusers_network(kind, folder, model.device, model.dtype)
     return ControlNetwork(network, hash, _led_unet(model, folder / DECODER))
 
 
