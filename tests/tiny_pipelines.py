@@ -80,8 +80,8 @@ def sd3() -> Any:
     )  # fmt: skip
 
 
-def flux(guidance: bool = True) -> Any:
-    """FLUX.1: a CLIP and a T5; without guidance as schnell."""
+def flux(guidance: bool = True, kontext: bool = False) -> Any:
+    """FLUX.1: a CLIP and a T5; without guidance as schnell; or Kontext."""
     (one, first), (two, second) = clip(), t5()
     transformer = diffusers.FluxTransformer2DModel(
         patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16,
@@ -91,7 +91,8 @@ def flux(guidance: bool = True) -> Any:
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=guidance, shift=3.0 if guidance else 1.0, base_shift=0.5, max_shift=1.15
     )
-    return diffusers.FluxPipeline(scheduler, autoencoder(), one, first, two, second, transformer)
+    kind = diffusers.FluxKontextPipeline if kontext else diffusers.FluxPipeline
+    return kind(scheduler, autoencoder(), one, first, two, second, transformer)
 
 
 def dit() -> Any:

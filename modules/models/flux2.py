@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from modules.models.conditioning import Scene
 from modules.models.pipelines import PipelineModel, Told, expanded
 from modules.tasks import Task
 
@@ -22,9 +23,9 @@ class Flux2Klein(PipelineModel):
         """None where the pipeline says that it is distilled."""
         return "none" if self.pipe.config.is_distilled else "true"
 
-    def words(self, prompt: str, task: Task) -> Told:
+    def words(self, prompt: str, task: Task, scene: Scene) -> Told:
         """Token states, and their places."""
-        del task
+        del task, scene
         states, places = self.pipe.encode_prompt(prompt, device=self.device)
         return {"encoder_hidden_states": states, "txt_ids": places}
 

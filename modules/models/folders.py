@@ -59,6 +59,10 @@ PIPELINES: dict[str, Kind] = {
         "flux", "modules.models.flux.Flux", distilled=without_embedding,
         defaults={"steps": 28, "guidance_scale": 3.5, **FLOW},
     ),
+    "FluxKontextPipeline": Kind(
+        "flux", "modules.models.flux.Kontext", EDITING,
+        {"steps": 28, "guidance_scale": 2.5, "image_guidance_scale": 1.0, **FLOW},
+    ),
     "QwenImagePipeline": Kind(
         "qwen-image", "modules.models.qwen_image.QwenImage",
         defaults={"steps": 50, "guidance_scale": 4.0, **FLOW},

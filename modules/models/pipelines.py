@@ -8,7 +8,7 @@ PipelineModel in a file beside this one.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from modules.conditions import emphasis, tags
 from modules.diffusion.flow import TIMESTEPS, FlowSchedule, Noise, unit
 from modules.models.catalog import ModelCard
-from modules.models.conditioning import Conditions
+from modules.models.conditioning import Conditions, Scene
 from modules.models.files import PICKLED, LoadError, read_json
 from modules.models.folders import PIPELINES
 from modules.models.latent import PREVIEW_PIXELS, LatentModel
@@ -55,6 +55,9 @@ class PipelineModel:
     channels_beside: ClassVar[int] = 0
     """No mask and no picture lies beside the latents as more channels."""
 
+    record: ClassVar[Mapping[str, Any]] = {}
+    """What the picture's info says beside the task, where a field of it means nothing to the family."""
+
     rescale: ClassVar[Any] = 0.0
     """What is done to a guided answer, as `guided` takes it."""
 
@@ -73,8 +76,8 @@ class PipelineModel:
         """How the family takes guidance: "true", "embedded" in the network's input, or "none" at all."""
         return "true"
 
-    def words(self, prompt: str, task: Task) -> Told:
-        """What the transformer is told for a prompt."""
+    def words(self, prompt: str, task: Task, scene: Scene) -> Told:
+        """What the transformer is told for a prompt, and for the picture in the scene if there is one."""
         raise NotImplementedError
 
     def ask(self, x: torch.Tensor, t: float, told: Told) -> torch.Tensor:
@@ -122,22 +125,25 @@ class PipelineModel:
         return self.decode(latents)
 
     @torch.no_grad()
-    def conditions(self, task: Task, timesteps: Sequence[float] = (), scene: Any = None) -> Conditions:
+    def conditions(
+        self, task: Task, timesteps: Sequence[float] = (), scene: Scene | None = None
+    ) -> Conditions:
         """Base and weighted conditions of a task; TaskError, in words, for guidance that cannot be had.
 
         These text encoders take no weights on words: brackets are read, and the words used plainly.
         """
-        del timesteps, scene
+        del timesteps
+        scene = scene or Scene(task.width, task.height)
         task, loras = tags.taken_out(task)
         if loras:
             raise TaskError("prompt", f"{self.card.title} wears no LoRAs: remove <lora:{loras[0].name}>.")
         prompt, negative = (emphasis.plain(emphasis.parse(text.strip())) for text in prompts_of(task))
-        told, cut = self.words(prompt, task), self._cut(prompt) + self._cut(negative)
+        told, cut = self.words(prompt, task, scene), self._cut(prompt) + self._cut(negative)
         if self.guidance() == "true":
             if prompt == negative or task.guidance_scale == 1:
                 return Conditions(told, (), cut)
             weighted = ((told, task.guidance_scale),)
-            return Conditions(self.words(negative, task), weighted, cut, rescale=self.rescale)
+            return Conditions(self.words(negative, task, scene), weighted, cut, rescale=self.rescale)
         if negative:
             raise TaskError(
                 "negative_prompt",
@@ -148,7 +154,7 @@ class PipelineModel:
                 "guidance_scale",
                 f"guidance_scale is {task.guidance_scale:g}; {self.card.title} takes none, which is 1.",
             )
-        return Conditions(told, (), cut)
+        return Conditions(told, (), cut, record=self.record)
 
     @torch.no_grad()
     def predict(

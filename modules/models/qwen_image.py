@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from modules.models.conditioning import Scene
 from modules.models.pipelines import PipelineModel, Told, expanded, packed, unpacked
 from modules.tasks import Task
 
@@ -33,9 +34,9 @@ class QwenImage(PipelineModel):
         """Numbers in one latent, before it is packed with three others."""
         return self.pipe.transformer.config.in_channels // 4
 
-    def words(self, prompt: str, task: Task) -> Told:
+    def words(self, prompt: str, task: Task, scene: Scene) -> Told:
         """Token states, and which of them count."""
-        del task
+        del task, scene
         states, mask = self.pipe.encode_prompt(prompt, device=self.device)
         return {"encoder_hidden_states": states, "encoder_hidden_states_mask": mask}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from modules.models.conditioning import Scene
 from modules.models.pipelines import PipelineModel, Told, expanded
 from modules.tasks import Task
 
@@ -15,9 +16,9 @@ class SD3(PipelineModel):
 
     LONGEST = 255  # of T5's 256 the last marks the end; the CLIPs hear the first 75 besides
 
-    def words(self, prompt: str, task: Task) -> Told:
+    def words(self, prompt: str, task: Task, scene: Scene) -> Told:
         """Token states of all three encoders, and what the CLIPs say of the whole."""
-        del task
+        del task, scene
         states, _, pooled, _ = self.pipe.encode_prompt(
             prompt, None, None, device=self.device, do_classifier_free_guidance=False
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from modules.models.conditioning import Scene
 from modules.models.pipelines import PipelineModel, Told
 from modules.tasks import Task
 
@@ -14,9 +15,9 @@ from modules.tasks import Task
 class ZImage(PipelineModel):
     """A ZImagePipeline's networks (Z-Image team 2025)."""
 
-    def words(self, prompt: str, task: Task) -> Told:
+    def words(self, prompt: str, task: Task, scene: Scene) -> Told:
         """The states of the tokens that there are, (length, width)."""
-        del task
+        del task, scene
         states, _ = self.pipe.encode_prompt([prompt], device=self.device, do_classifier_free_guidance=False)
         return states[0]
 

@@ -17,7 +17,16 @@ from modules.models.files import LoadError
 from modules.models.loading import load
 from modules.models.pipelines import packed, unpacked
 from modules.models.qwen_image import length_kept
-from modules.tasks import ClassConditional, ImageToImage, Inpaint, Limits, Task, TaskError, TextToImage
+from modules.tasks import (
+    ClassConditional,
+    ImageToImage,
+    Inpaint,
+    InstructEdit,
+    Limits,
+    Task,
+    TaskError,
+    TextToImage,
+)
 from tests.tiny_pipelines import write_tiny_pipeline
 
 SIZE = 128
@@ -224,3 +233,21 @@ def test_what_cannot_be_loaded_or_asked_is_a_sentence(folder, tmp_path):
     (place / "transformer" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(LoadError, match="transformer holds only pickled weights"):
         load(card_for_folder(place), "cpu")
+
+
+def test_kontext_edits_a_picture(folder):
+    place = folder("kontext", "flux", kontext=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE // 8, SIZE // 8, 3), np.uint8)
+    picture = Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    task = InstructEdit(prompt="make it red", image=picture, guidance_scale=2.5, model="kontext", **ASKED)
+    model, steps, result = ours(place, task)
+    pipe = stock(place, "FluxKontextPipeline")
+    asked = {"image": picture, "prompt": task.prompt, "guidance_scale": 2.5, "num_inference_steps": 4,
+             "height": SIZE, "width": SIZE, "max_area": SIZE * SIZE, "_auto_resize": False,
+             "latents": pipe._pack_latents(start(model, task), 1, 16, SIZE // 8, SIZE // 8)}  # fmt: skip
+    theirs = pipe._unpack_latents(pipe(**asked, output_type="latent").images, SIZE, SIZE, 8)
+    torch.testing.assert_close(steps[-1].latents, theirs, atol=1e-4, rtol=1e-4)
+    same(result, pipe(**asked).images[0])
+    assert result.info["image_guidance_scale"] == 1.0
+    *blind, _ = generate(model, TextToImage(prompt=task.prompt, guidance_scale=2.5, model="kontext", **ASKED))
+    assert not torch.allclose(blind[-1].latents, theirs, atol=1e-3)
