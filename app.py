@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from modules.engine.studio import Engine
 from modules.images import guard_decoders
 from modules.models.catalog import CatalogueError
-from modules.settings import Settings
+from modules.settings import Settings, share_cores
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Opens the page, then loads the model behind it; returns when interrupted."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     settings = Settings.from_args(argv)
+    share_cores()
     try:
         engine = Engine(settings)
     except CatalogueError as error:

@@ -31,7 +31,8 @@ PACKAGES = (
     "diffusers.models.unets",
     "diffusers.quantizers",
 )
-LIBRARIES = ("accelerate", "scipy.integrate", "scipy.stats", "torch._dynamo", "transformers")
+UNUSED = ("accelerate", "scipy.integrate", "scipy.stats", "torch._dynamo", "transformers")
+"""What diffusers imports, and a running studio may never call."""
 
 _turn = threading.RLock()
 
@@ -39,20 +40,27 @@ _turn = threading.RLock()
 @contextmanager
 def sparing() -> Iterator[None]:
     """While open, modules of diffusers bring in nothing that they do not use; one thread at a time."""
-    with _turn:
-        stand_ins = StandIns()
-        listing, importlib.metadata.packages_distributions = (
-            importlib.metadata.packages_distributions,
-            declared,
-        )
-        sys.meta_path.insert(0, stand_ins)
+    with standing_in(UNUSED):
+        listing = importlib.metadata.packages_distributions
+        importlib.metadata.packages_distributions = declared
         try:
             for name in PACKAGES:
                 shelve(name)
             yield
         finally:
-            sys.meta_path.remove(stand_ins)
             importlib.metadata.packages_distributions = listing
+
+
+@contextmanager
+def standing_in(libraries: Sequence[str]) -> Iterator[None]:
+    """While open, libraries that are not imported yet get stand-ins, which become real on first use."""
+    with _turn:
+        stand_ins = StandIns(libraries)
+        sys.meta_path.insert(0, stand_ins)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(stand_ins)
             for module in stand_ins.made:
                 module.leave()
 
@@ -60,14 +68,14 @@ def sparing() -> Iterator[None]:
 class StandIns(MetaPathFinder, Loader):
     """Finds, in place of a library that is not imported yet, a stand-in for each of its modules."""
 
-    def __init__(self) -> None:
-        self.made: list[StandIn] = []
+    def __init__(self, libraries: Sequence[str]):
+        self.libraries, self.made = libraries, list[StandIn]()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The specification of a stand-in, for what belongs to one of the libraries."""
-        if not any(fullname == name or fullname.startswith(f"{name}.") for name in LIBRARIES):
+        if not any(fullname == name or fullname.startswith(f"{name}.") for name in self.libraries):
             return None
         top = fullname.partition(".")[0]
         there = any(finder.find_spec(top, None) for finder in sys.meta_path if finder is not self)

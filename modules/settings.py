@@ -7,7 +7,7 @@ import ipaddress
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,19 @@ CLASSROOM_LIMITS: dict[str, Limits] = {
 }
 PUBLIC_QUEUE, CLASSROOM_QUEUE, LOCAL_QUEUE = 20, 60, 100
 PUBLIC_KEEP_SECONDS, CLASSROOM_KEEP_SECONDS = 3600, 8 * 3600
+
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def share_cores(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Let torch's idle threads sleep instead of spin, unless the environment says how they wait.
+
+    Spinning, two threads beside a busy browser on two cores take many times as long as sleeping ones. Must be
+    called before torch is imported.
+    """
+    if not any(name in environ for name in WAITING):
+        environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def _one_of(options: tuple[str, ...]) -> Callable[[str], str]:

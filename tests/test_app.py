@@ -43,13 +43,13 @@ def test_reading_the_flags_needs_neither_gradio_nor_torch():
     assert said.stdout.strip() == "[]", said.stderr
 
 
-def test_building_the_page_needs_no_torch():
+def test_building_the_page_needs_no_torch_and_no_tables():
     code = (
         "import sys, app\n"
         "from modules import ui\n"
         "settings = app.Settings.from_args([], {})\n"
         "ui.build(app.Engine(settings), settings)\n"
-        "print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'pandas', 'rich') if m in sys.modules])"
     )
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True

@@ -23,7 +23,7 @@ MAY_IMPORT = {  # room -> rooms that it may know; every room may know itself
     "conditions": {"tasks", "images"},
     "models": {"lean", "tasks", "images", "diffusion", "conditions"},
     "engine": {"tasks", "settings", "presets", "images", "metadata", "diffusion", "conditions", "models"},
-    "ui": {"tasks", "settings", "presets", "images", "metadata", "engine"},
+    "ui": {"lean", "tasks", "settings", "presets", "images", "metadata", "engine"},
     "training": {"tasks", "images", "diffusion", "conditions", "models", "engine"},
     "bench_queue": {"tasks", "engine"},
     "bench": {"tasks", "settings", "diffusion", "models", "engine"},

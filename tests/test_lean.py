@@ -72,7 +72,7 @@ def shop(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(lean, "PACKAGES", ())
-    monkeypatch.setattr(lean, "LIBRARIES", ("mill",))
+    monkeypatch.setattr(lean, "UNUSED", ("mill",))
     yield lambda: sys.modules["shop_log"]
     for name in [name for name in sys.modules if name.partition(".")[0] in ("shop", "mill", "shop_log")]:
         del sys.modules[name]

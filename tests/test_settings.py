@@ -3,7 +3,7 @@
 import pytest
 
 from modules import settings as room
-from modules.settings import FLAGS, PUBLIC_LIMITS, Settings
+from modules.settings import FLAGS, PUBLIC_LIMITS, Settings, share_cores
 
 
 def settings(*argv: str, **environ: str) -> Settings:
@@ -130,3 +130,18 @@ def test_outputs_go_where_they_are_sent(tmp_path):
 def test_adapters_lie_beside_app_or_where_one_says(tmp_path):
     assert settings().adapters.name == "adapters"
     assert settings("--adapters", str(tmp_path)).adapters == tmp_path.resolve()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({"GOMP_SPINCOUNT": "9"}, {"GOMP_SPINCOUNT": "9"}),
+        ({"KMP_BLOCKTIME": "0"}, {"KMP_BLOCKTIME": "0"}),
+    ],
+)
+def test_idle_threads_sleep_unless_the_user_says_how_they_wait(given, expected):
+    environ = dict(given)
+    share_cores(environ)
+    assert environ == expected

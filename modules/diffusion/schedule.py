@@ -11,6 +11,7 @@ import importlib
 import itertools
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -38,6 +39,7 @@ __all__ = [
     "Walk",
     "check",
     "make_scheduler",
+    "rehearsed",
     "samplers_for",
     "spacings_for",
     "training_levels",
@@ -111,6 +113,13 @@ def visited_levels(
     for values in (levels.t, levels.alpha, levels.sigma):
         values.setflags(write=False)
     return levels
+
+
+def rehearsed(noise_schedule: Noise = STABLE_DIFFUSION) -> Iterator[str]:
+    """Walk with every sampler once, a name after each: what a first walk imports is there for the next."""
+    for name, sampler in samplers_for(noise_schedule).items():
+        visited_levels(name, "beta" if "beta" in sampler.spacings else sampler.spacings[0], 2, noise_schedule)
+        yield name
 
 
 @dataclass(frozen=True, eq=False)

@@ -355,8 +355,13 @@ class Engine:
             raise LoadError(f"{self.catalog[name].title} could not be loaded: {error}") from error
 
     def _warm_up(self) -> None:
+        from modules.diffusion.schedule import rehearsed
+
         with contextlib.suppress(RuntimeError):  # a LoadError; status() tells it, and the page stays up
-            self._model_for(self.default_model)
+            noise = self._model_for(self.default_model).noise_schedule
+            for _ in rehearsed(noise):
+                with self._painting:  # whoever asked for a picture comes first
+                    pass
 
 
 def what_runs_where(model: LatentModel) -> str:

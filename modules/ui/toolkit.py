@@ -1,8 +1,9 @@
 """How gradio comes in: quietly, quickly, and for every file of this room through this one door.
 
-Three things happen around the import. Analytics are switched off, so nothing leaves the machine. Calls to
-this machine itself go past any proxy. And the editor stubs (`.pyi`) that gradio would make anew for each of
-its eighty components are skipped: about half of the import's time, and nothing written into the installation.
+Four things happen around the import. Analytics are switched off, so nothing leaves the machine. Calls to
+this machine itself go past any proxy. Command lines and tables, which our page has not, stay shut. And the
+editor stubs (`.pyi`) that gradio would make anew for each of its eighty components are skipped: about half of
+the import's time, and nothing written into the installation.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from modules.lean import standing_in
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 for variable in ("no_proxy", "NO_PROXY"):  # gradio calls itself while it starts; no proxy can help with that
@@ -37,7 +40,7 @@ def _no_stub_files() -> Iterator[None]:
         inspect.getfile = getfile
 
 
-with _no_stub_files():
+with standing_in(("gradio.cli", "httpx._main", "pandas")), _no_stub_files():
     import gradio as gr
     from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
     from gradio.utils import get_upload_folder

@@ -208,3 +208,17 @@ def test_levels_need_neither_a_page_nor_a_text_encoder():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_after_a_rehearsal_of_every_sampler_no_redraw_waits_for_an_import():
+    code = (
+        "import sys\n"
+        "from modules.diffusion.schedule import SAMPLERS, rehearsed, visited_levels\n"
+        "names, known = list(rehearsed()), {*sys.modules}\n"
+        "for name in names:\n"
+        "    for spacing in SAMPLERS[name].spacings:\n"
+        "        visited_levels(name, spacing, 3)\n"
+        "print(names == list(SAMPLERS), sorted({*sys.modules} - known))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.stdout.strip() == "True []", said.stderr
