@@ -289,5 +289,14 @@ def test_a_failure_inside_is_one_sentence(client, engine):
 
 
 def test_the_pages_own_events_are_not_endpoints(endpoints):
-    assert set(endpoints) == {f"/{name}" for name in [*KINDS, "snr_curve", "submit", "job", "cancel"]}
+    assert set(endpoints) == {
+        f"/{name}" for name in [*KINDS, "snr_curve", "models", "submit", "job", "cancel"]
+    }
     assert inspect.getdoc(KINDS["inpaint"]).split(".")[0] in endpoints["/inpaint"]["description"]
+
+
+def test_models_are_listed_with_what_they_serve(client):
+    (pocket,) = client.predict(api_name="/models")
+    assert pocket["id"] == "pocket"
+    assert pocket["here"] is True
+    assert "text_to_image" in pocket["tasks"]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modules.models.catalog import (
     MODELS,
@@ -107,7 +108,8 @@ class Shelf:
         if Path(said).expanduser().exists():
             return self.add(said)
         if said not in self.cards and not _like_a_repository(said):
-            known = ", ".join([*self.here, *(id for id in self.cards if id not in self.here)])
+            others = ", ".join(id for id in self.cards if id not in self.here)
+            known = ", ".join(self.here) + (f"; to be downloaded: {others}" if others else "")
             raise CatalogueError(f"model is {said!r}, which is no folder and not in the catalogue ({known}).")
         self.asked = said
         return next(iter(self.here))
@@ -115,6 +117,16 @@ class Shelf:
     def knows(self, said: str) -> bool:
         """Whether this is a model or an addition that is here or could be fetched."""
         return said in self.cards or said in self.addons
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Every model: its id, what it serves, whether it is here, and if not, what it would take."""
+        shown = []
+        for id, card in {**self.cards, **self.here}.items():
+            about = {"id": id, "title": card.title, "tasks": [*card.tasks], "licence": card.licence}
+            if id not in self.here:
+                about |= {"download_gb": card.download, "told": self.why_not(id)}
+            shown.append(about | {"here": id in self.here})
+        return shown
 
     def tasks(self) -> set[str]:
         """The kinds of tasks that any model serves, here or once fetched."""

@@ -20,7 +20,7 @@ from modules.ui.toolkit import gr, on_gpu
 
 
 def add_endpoints(engine: Any, jobs: Jobs | None = None, *, mcp: bool = False) -> None:
-    """Adds an endpoint for every kind of Task, /snr_curve, and with `jobs` /submit, /job and /cancel.
+    """Adds an endpoint for every kind of Task, /snr_curve, /models; with `jobs` /submit, /job and /cancel.
 
     With `mcp` the kinds are tools besides, see tools.py; what answers at once is a tool as it is.
 
@@ -50,6 +50,7 @@ def add_endpoints(engine: Any, jobs: Jobs | None = None, *, mcp: bool = False) -
     sizes = {name: _input(Inpaint.__dataclass_fields__[name], None) for name in ("width", "height")}
     curve = _curve(engine, [*names, *sizes])
     _listen(curve, [*curve_inputs, *sizes.values()], [told], "snr_curve", queue=False)
+    _listen(_models(engine), [], [told], "models", queue=False)
     if jobs is not None:
         _add_job_endpoints(jobs, files, told)
 
@@ -168,3 +169,11 @@ def _curve(engine: Any, names: list[str]) -> Callable[..., Any]:
 
     doc = "The noise levels of training, and those that a sampler visits; no model is loaded for it."
     return _signed(snr_curve, names, doc)
+
+
+def _models(engine: Any) -> Callable[[], list[dict[str, Any]]]:
+    def models() -> list[dict[str, Any]]:
+        """Every model that the studio knows: which are here, what each serves, what the others would take."""
+        return engine.shelf.listing()
+
+    return models

@@ -59,7 +59,7 @@ def draw(engine: Any) -> Picker:
 def listed(engine: Any) -> list[tuple[str, str]]:
     """What the list offers: the models that are here, then what a hub has, with its size."""
     shelf = engine.shelf
-    here = [(card.title, id) for id, card in shelf.here.items()]
+    here = [(card.title, id) for id, card in list(shelf.here.items())]  # a download may end meanwhile
     if shelf.locked:
         return here
     others = [card for id, card in shelf.cards.items() if id not in shelf.here]
@@ -87,7 +87,9 @@ def wire(
             follows = followed(followers, name, values)
             if name == before:
                 return follows
-            return both(follows, suited(engine, forms, name)) | {picker.last: name} | _told(picker, "")
+            arrived = shelf.progress()
+            news = arrived.told if arrived and (arrived.id, arrived.phase) == (name, "done") else ""
+            return both(follows, suited(engine, forms, name)) | {picker.last: name} | _told(picker, news)
         back: dict[Any, Any] = {model: gr.update(choices=listed(engine), value=before)}
         try:
             offer = shelf.offer(name or before)

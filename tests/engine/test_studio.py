@@ -206,7 +206,7 @@ def test_a_broken_model_is_a_sentence_and_can_be_mended(tiny_folder, tmp_path):
 
 def test_a_model_that_is_nowhere_is_a_sentence():
     with pytest.raises(
-        CatalogueError, match=r"model is 'nothing', which is no folder and not in the catalogue \(pocket, sd"
+        CatalogueError, match=r"'nothing', which is no folder and not in the catalogue \(pocket; to be downl"
     ):
         Engine(Settings(model="nothing"))
 

@@ -111,7 +111,8 @@ def test_a_download_is_followed_and_its_model_taken_when_it_is_here(engine, monk
     assert answer["Timer"].active is True
     assert '<progress max="21" value="10">' in answer["model-told"]
     assert answer["model-no"]["value"] == "Stop"
-    (tick,) = [fn for fn in blocks.fns.values() if any(name == "tick" for _, name in fn.targets)]
+    ticks = [fn for fn in blocks.fns.values() if any(name == "tick" for _, name in fn.targets)]
+    (tick,) = [fn for fn in ticks if any(part.elem_id == "model-told" for part in fn.outputs)]
     engine.shelf._progress = Progress("afar", "failed", "The hub could not be reached.")
     assert told(blocks, tick)["model-yes"] == {
         "value": "Try again", "visible": True, "__type__": "update",
