@@ -170,7 +170,7 @@ def test_the_next_press_after_a_cancel_is_not_lost(visit, engine):
     assert [task.prompt for task in engine.runs[-4:]] == ["first", "second", "third", "last"]
 
 
-def test_nothing_jumps_while_it_generates(visit):
+def test_nothing_jumps_while_it_generates(visit, hurry):
     page = visit()
     all_of_them = "[...document.querySelectorAll('.frame, #solver, #steps, #more, .history')]"
     where = f"{all_of_them}.map(one => one.getBoundingClientRect().y)"
@@ -403,7 +403,7 @@ def test_an_edit_without_a_picture_says_what_is_missing(visit, engine):
     assert len(engine.runs) == count
 
 
-def test_keys_generate_and_cancel(visit):
+def test_keys_generate_and_cancel(visit, hurry):
     page = visit()
     page.fill("#prompt textarea", "a rocket")
     page.press("#prompt textarea", "Control+Enter")
