@@ -136,7 +136,7 @@ class Engine:
         curves.noise_for(card, task, getattr(task, "strength", 1.0))
         for name in wildcards.TASK_FIELDS:  # refuses a wildcard without a list, and a weight beyond reason
             emphasis.parse(wildcards.resolved(getattr(task, name), task.seed, name))
-        self.wardrobe.check(wildcards.resolve(task))
+        self.wardrobe.check(wildcards.resolve(task), card)
         if task.image_prompt is not None and task.image_prompt_scale != 0:
             open_picture(task.image_prompt)
             if not self.sees(task.model):

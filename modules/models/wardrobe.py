@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from modules.conditions.named import mentioned
 from modules.conditions.tags import taken_out
-from modules.models.catalog import ModelCard
+from modules.models.catalog import UNETS, ModelCard
 from modules.tasks import Task, TaskError, not_one_of
 
 LORAS, EMBEDDINGS, IP_ADAPTERS = "lora", "embeddings", "ip_adapter"
@@ -104,12 +104,14 @@ class Wardrobe:
         width = _text_width(card)
         return next((each for each in (*own, *here) if width in (each.width, None)), None)
 
-    def check(self, task: Task) -> None:
-        """TaskError, in words, for adapters that a task asks for and that are not here."""
+    def check(self, task: Task, card: ModelCard | None = None) -> None:
+        """TaskError, in words, for adapters that a task asks for and that are not here, or not for this."""
         words, tags = taken_out(task)
         for tag in tags:
             self.lora(tag.name)
-        self.called(words)
+        asked = [*(tag.name for tag in tags), *self.called(words)]
+        if asked and card is not None and card.family not in {"pocket", *UNETS.values()}:
+            raise TaskError("prompt", f"{card.title} takes no LoRA or embedding here: take {asked[0]} out.")
 
     def _files(self, kind: str, *endings: str) -> dict[str, Path]:
         if self.folder is None or not (self.folder / kind).is_dir():

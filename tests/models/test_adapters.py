@@ -1,5 +1,6 @@
 """A model wears what a prompt asks for, during one job; then every weight and every answer is as before."""
 
+import dataclasses
 import hashlib
 from contextlib import closing
 
@@ -15,7 +16,7 @@ from modules.models.files import LoadError
 from modules.models.loading import load
 from modules.models.wardrobe import Wardrobe, short_hash
 from modules.tasks import TaskError, TextToImage
-from tests.tiny import write_tiny_stable_diffusion
+from tests.tiny import write_tiny_sdxl, write_tiny_stable_diffusion
 
 
 def task(prompt="a red cat", **how):
@@ -147,7 +148,7 @@ def test_off_however_a_job_ends(pocket, tmp_path, end):
     assert torch.equal(painted(model, task())[0], plain)
 
 
-def test_unknown_names_name_near_ones_and_pickles_are_refused(tmp_path):
+def test_unknown_names_name_near_ones_and_pickles_are_refused(tiny_folder, tmp_path):
     wardrobe = Wardrobe(tmp_path)
     with pytest.raises(TaskError, match=r"asks for the LoRA 'x', but .*lora holds none"):
         wardrobe.check(task("<lora:x:1>"))
@@ -159,6 +160,9 @@ def test_unknown_names_name_near_ones_and_pickles_are_refused(tmp_path):
     with pytest.raises(TaskError, match="'stile-7'; it must be one of 30, such as style-7"):
         wardrobe.check(task("<lora:stile-7:1>"))
     wardrobe.check(task("<lora:STYLE-7:1>"))
+    flow = dataclasses.replace(card_for_folder(tiny_folder), title="Flow", family="flux")
+    with pytest.raises(TaskError, match="Flow takes no LoRA or embedding here: take style-7 out"):
+        wardrobe.check(task("<lora:style-7:1>"), flow)
     (tmp_path / "lora" / "old.pt").touch()
     with pytest.raises(TaskError, match=r"old\.pt is pickled, which can run any program when opened"):
         wardrobe.check(task("<lora:old:1>"))
@@ -269,3 +273,27 @@ def test_same_picture_as_stock_loras(sd, sd_folder, tmp_path):
         output_type="latent",
     ).images  # fmt: skip
     torch.testing.assert_close(latents, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_sdxl_wears_both_encoders_changes_and_pairs_of_vectors(tmp_path):
+    folder = write_tiny_sdxl(tmp_path / "xl")
+    base, other = (load(card_for_folder(folder), "cpu") for _ in range(2))
+    first, second = (encoder.network for encoder in encoders(base))
+    networks = {"unet": base.unet, "te1": first, "te2": second}
+    linear = (nn.Linear,)
+    deltas = write_lora(tmp_path / "lora" / "all.safetensors", networks, wanted=linear)
+    assert {prefix for prefix, _ in deltas} == {"unet", "te1", "te2"}
+    ids = encoders(base)[0].tokenizer.encode("red", add_special_tokens=False).ids
+    rows = [network.get_input_embeddings().weight[ids].contiguous() for network in (first, second)]
+    (tmp_path / "embeddings").mkdir()
+    pair = {"clip_l": rows[0], "clip_g": rows[1]}
+    save_file(pair, tmp_path / "embeddings" / "words.safetensors")
+    plain = painted(base, task("a red cat"))[0]  # transformers hangs hooks of its own on first use
+    model, before = dressing(base, Wardrobe(tmp_path)), weights(base)
+    latents, info = painted(model, task("a words cat <lora:all:0.5>"))
+    assert (latents - plain).abs().max() > 1e-3
+    assert weights(base) == before
+    assert [each["name"] for each in info["adapters"]] == ["all", "words"]
+    one, two = (encoder.network for encoder in encoders(other))
+    add({"unet": other.unet, "te1": one, "te2": two}, deltas, 0.5)
+    torch.testing.assert_close(latents, painted(other, task("a red cat"))[0], atol=1e-4, rtol=1e-4)
