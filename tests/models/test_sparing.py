@@ -9,6 +9,7 @@ import torch
 from modules.models.catalog import card_for_folder
 from modules.models.loading import load
 from modules.models.sparing import Sparing, ramp, starts, tiled
+from modules.tasks import TextToImage
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 60, 64, 65, 200])
@@ -45,7 +46,8 @@ def test_conditions_one_after_another_answer_as_together(tiny_folder):
     model = load(card_for_folder(tiny_folder), "cpu", "float32")
     sizes = []
     model.unet.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    conditions = [model._condition(text) for text in model.text(["a red cat", ""])]
+    found = model.conditions(TextToImage(prompt="a red cat"))
+    conditions = [found.weighted[0][0], found.base]
     x = torch.randn(4, *model.latent_shape(128, 128), generator=torch.Generator().manual_seed(0))
     whole, sparing = (one.predict(x, 500.0, conditions) for one in (model, Sparing(model)))
     torch.testing.assert_close(sparing, whole, rtol=1e-4, atol=1e-5)
