@@ -1,20 +1,22 @@
-"""How a picture was made goes into its PNG and comes back here: our recipe, A1111's text, IPTC's mark."""
+"""How a picture was made goes into its file and comes back here: our recipe, A1111's text, IPTC's mark."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape, unescape
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from modules.tasks import KINDS, LARGEST_SEED, Task, TaskError, TextToImage
+from modules.tasks import KINDS, LARGEST_SEED, ImageToImage, Inpaint, Task, TaskError, TextToImage
 
 INFOTEXT_CHUNK = "parameters"
 RECIPE_CHUNK = "epsilon_studio"
@@ -25,9 +27,19 @@ SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
- Iptc4xmpExt:DigitalSourceType="{source}"/>
-</rdf:RDF></x:xmpmeta>
+ xmlns:epsilon="urn:epsilon-studio:recipe" Iptc4xmpExt:DigitalSourceType="{source}">{recipe}
+</rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
+XMP_RECIPE = re.compile(r"<epsilon:recipe>(.*?)</epsilon:recipe>", re.DOTALL)
+MOST_BYTES = 64_000  # of one record of a JPEG
+WALKED = (
+    "timesteps",
+    "alpha",
+    "sigma",
+    "snr",
+    "log_snr",
+    "guidance_norm",
+)  # follow from the rest of a recipe
 
 SCHEDULE_TYPES = {  # our names and A1111's "Schedule type"
     "default": "Normal",
@@ -37,6 +49,9 @@ SCHEDULE_TYPES = {  # our names and A1111's "Schedule type"
     "beta": "Beta",
     "ays": "Align Your Steps",
 }
+OTHER_NAMES = {"PLMS": "PNDM", "DDIM CFG++": "DDIM", "DPM++ 2S a": "DPM++ 2S", "Euler A": "Euler a"}
+"""Samplers of other tools, and the nearest here."""
+
 INFOTEXT_FIELDS = {
     "Steps": "steps",
     "Sampler": "sampler",
@@ -61,26 +76,80 @@ class Recipe:
     unread: tuple[str, ...] = ()
 
 
-def write_png(picture: Image.Image, path: Path, info: Mapping[str, Any], index: int = 0) -> None:
+class MetadataError(ValueError):
+    """A recipe that a file format cannot hold; the message is a sentence for the user."""
+
+
+def write(picture: Image.Image, path: Path, info: Mapping[str, Any], index: int = 0) -> None:
     """Write a picture and its recipe, whole or not at all; `index` is its place in the batch.
 
-    The file appears under its name only when every byte is on the disk. OSError if the disk refuses.
+    The name's ending says whether as PNG, JPEG or WebP (without loss). The file appears under its name only
+    when every byte is on the disk. OSError if the disk refuses, MetadataError if the recipe does not fit.
     """
-    chunks = PngInfo()
-    chunks.add_itxt(INFOTEXT_CHUNK, infotext({**info, "seed": info["seeds"][index]}))
-    chunks.add_itxt(RECIPE_CHUNK, json.dumps({**info, "index": index}, ensure_ascii=False, allow_nan=False))
-    chunks.add_itxt(XMP_CHUNK, XMP.format(source=SOURCE_TYPES + source_type(info)))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with unfinished.open("wb") as stream:
-            picture.save(stream, "PNG", pnginfo=chunks)
+            stream.write(FORMS[path.suffix](picture, info, index))
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def _as_png(picture: Image.Image, info: Mapping[str, Any], index: int) -> bytes:
+    chunks = PngInfo()
+    chunks.add_itxt(INFOTEXT_CHUNK, infotext({**info, "seed": info["seeds"][index]}))
+    chunks.add_itxt(RECIPE_CHUNK, json.dumps({**info, "index": index}, ensure_ascii=False, allow_nan=False))
+    chunks.add_itxt(XMP_CHUNK, XMP.format(source=SOURCE_TYPES + source_type(info), recipe=""))
+    return _saved(picture, "PNG", pnginfo=chunks)
+
+
+def _as_jpeg(picture: Image.Image, info: Mapping[str, Any], index: int) -> bytes:
+    records = {"exif": _exif(info, index), "xmp": _packet({**info, "index": index})}
+    if len(records["xmp"]) > MOST_BYTES:  # a walk of a thousand steps; the recipe says how to walk it again
+        short = {name: value for name, value in info.items() if name not in WALKED}
+        records["xmp"] = _packet({**short, "index": index})
+    if max(map(len, records.values())) > MOST_BYTES:
+        raise MetadataError("The prompt is too long for a JPEG to hold: save a PNG or a WebP.")
+    return _saved(picture.convert("RGB"), "JPEG", quality=95, subsampling=0, **records)
+
+
+def _as_webp(picture: Image.Image, info: Mapping[str, Any], index: int) -> bytes:
+    packet = _packet({**info, "index": index})
+    return _saved(picture, "WEBP", lossless=True, exif=_exif(info, index), xmp=packet)
+
+
+FORMS: dict[str, Callable[[Image.Image, Mapping[str, Any], int], bytes]] = {
+    ".png": _as_png,
+    ".jpg": _as_jpeg,
+    ".jpeg": _as_jpeg,
+    ".webp": _as_webp,
+}
+
+
+def _saved(picture: Image.Image, form: str, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **how)
+    return buffer.getvalue()
+
+
+def _exif(info: Mapping[str, Any], index: int) -> bytes:
+    """The infotext where A1111 puts it in files without text chunks: the Exif comment, in UTF-16."""
+    exif = Image.Exif()
+    text = infotext({**info, "seed": info["seeds"][index]})
+    exif.get_ifd(EXIF)[USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
+    return exif.tobytes()
+
+
+def _packet(info: Mapping[str, Any]) -> bytes:
+    """The XMP packet that carries the whole recipe; two characters that XML forbids are spelled out."""
+    said = escape(json.dumps(info, ensure_ascii=False, allow_nan=False))
+    said = said.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+    recipe = f"<epsilon:recipe>{said}</epsilon:recipe>"
+    return XMP.format(source=SOURCE_TYPES + source_type(info), recipe=recipe).encode("utf-8")
 
 
 def source_type(info: Mapping[str, Any]) -> str:
@@ -91,12 +160,13 @@ def source_type(info: Mapping[str, Any]) -> str:
 def read(picture: Image.Image) -> Recipe:
     """The recipe of a picture made here or by A1111 and its kin; an empty one if it carries none.
 
-    PNG carries it in text chunks, JPEG and WebP in the Exif comment.
+    PNG carries it in text chunks, JPEG and WebP in the XMP packet and in the Exif comment.
     """
     chunks = picture.info
     if RECIPE_CHUNK not in chunks and INFOTEXT_CHUNK not in chunks:
         chunks = getattr(picture, "text", None) or chunks  # behind the pixels, which are decoded for it
-    ours, theirs = chunks.get(RECIPE_CHUNK), chunks.get(INFOTEXT_CHUNK) or _exif_comment(picture)
+    ours = chunks.get(RECIPE_CHUNK) or _recipe_in_packet(picture)
+    theirs = chunks.get(INFOTEXT_CHUNK) or _exif_comment(picture)
     if isinstance(ours, str) and len(ours) <= LONGEST_CHUNK:
         return _from_ours(ours)
     if isinstance(theirs, str) and len(theirs) <= LONGEST_CHUNK:
@@ -150,8 +220,7 @@ def from_infotext(source: str) -> Recipe:
         words, pairs = [*words, last], {}
     prompt, _, negative = "\n".join(words).partition("Negative prompt:")
     values: dict[str, Any] = {"prompt": prompt.strip(), "negative_prompt": negative.strip()}
-    kind = "class_conditional" if "Class" in pairs else TextToImage.kind
-    names = INFOTEXT_FIELDS | {"Class": "class_name", "Class scale": "class_scale"}
+    kind, names = _kind_of(pairs)
     for name, target in names.items():
         if name in pairs:
             said = pairs.pop(name)
@@ -159,12 +228,42 @@ def from_infotext(source: str) -> Recipe:
             values[target] = _number(said) if numeric else said
     if size := _SIZE.fullmatch(pairs.pop("Size", "")):
         values["width"], values["height"] = int(size[1]), int(size[2])
-    if spacing := pairs.pop("Schedule type", ""):
-        ours = {theirs: ours for ours, theirs in SCHEDULE_TYPES.items()}
-        values["schedule"] = ours.get(spacing, spacing)
+    values |= _walk_of(values.get("sampler", ""), pairs.pop("Schedule type", ""))
     for known in ("Version", "Model hash", *ADAPTER_HASHES.values()):
         pairs.pop(known, None)
     return _recipe(kind, values, {}, list(pairs))
+
+
+def _kind_of(pairs: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """What was asked for, and which pairs are fields of it."""
+    if "Class" in pairs:
+        return "class_conditional", INFOTEXT_FIELDS | {"Class": "class_name", "Class scale": "class_scale"}
+    # With a second pass at a higher size, the strength is that pass's.
+    if "Denoising strength" in pairs and not any(name.startswith("Hires") for name in pairs):
+        kind = Inpaint.kind if any(name.startswith("Mask") for name in pairs) else ImageToImage.kind
+        return kind, INFOTEXT_FIELDS | {"Denoising strength": "strength"}
+    return TextToImage.kind, INFOTEXT_FIELDS
+
+
+def _walk_of(sampler: str, spacing: str) -> dict[str, str]:
+    """Sampler and spacing by our names; older texts name both in one, as in "DPM++ 2M Karras"."""
+    for theirs in ("Karras", "Exponential"):
+        if sampler.endswith(f" {theirs}"):
+            sampler, spacing = sampler.removesuffix(f" {theirs}"), spacing or theirs
+    if not sampler:
+        return {}
+    names = {theirs: ours for ours, theirs in SCHEDULE_TYPES.items()} | {"Uniform": "default", "": "default"}
+    if spacing == "Automatic":  # what A1111 takes by itself
+        spacing = "Karras" if sampler.startswith("DPM++") else "Normal"
+    return {"sampler": OTHER_NAMES.get(sampler, sampler), "schedule": names.get(spacing, spacing)}
+
+
+def _recipe_in_packet(picture: Image.Image) -> str | None:
+    packet = picture.info.get("xmp")
+    if not isinstance(packet, bytes):
+        return None
+    found = XMP_RECIPE.search(packet.decode("utf-8", "replace"))
+    return unescape(found[1]) if found else None
 
 
 def _exif_comment(picture: Image.Image) -> str | None:

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from modules import metadata
-from modules.metadata import from_infotext, infotext, read, write_png
+from modules.metadata import from_infotext, infotext, read, write
 from modules.tasks import ClassConditional, Task, TextToImage
 
 TASK = ClassConditional(
@@ -36,7 +36,7 @@ def picture() -> Image.Image:
 
 
 def test_the_first_picture_of_a_batch_restores_the_whole_task(picture, tmp_path):
-    write_png(picture, tmp_path / "a.png", info_of(TASK))
+    write(picture, tmp_path / "a.png", info_of(TASK))
     with Image.open(tmp_path / "a.png") as saved:
         recipe = read(saved)
         assert np.array_equal(np.asarray(saved), np.asarray(picture))
@@ -46,7 +46,7 @@ def test_the_first_picture_of_a_batch_restores_the_whole_task(picture, tmp_path)
 
 
 def test_a_later_picture_restores_itself_alone(picture, tmp_path):
-    write_png(picture, tmp_path / "b.png", info_of(TASK), index=1)
+    write(picture, tmp_path / "b.png", info_of(TASK), index=1)
     with Image.open(tmp_path / "b.png") as saved:
         task = read(saved).task
     assert task is not None
@@ -56,7 +56,7 @@ def test_a_later_picture_restores_itself_alone(picture, tmp_path):
 @given(st.text(max_size=300), st.text(max_size=100))
 def test_any_words_survive(tmp_path, prompt, negative):
     task = TextToImage(prompt=prompt, negative_prompt=negative, seed=2**63 - 1)
-    write_png(Image.new("RGB", (1, 1)), tmp_path / "c.png", info_of(task))
+    write(Image.new("RGB", (1, 1)), tmp_path / "c.png", info_of(task))
     with Image.open(tmp_path / "c.png") as saved:
         assert read(saved).task == task
 
@@ -74,7 +74,7 @@ def test_infotext_reads_as_a1111_writes_it():
 def test_an_independent_reader_understands_it(picture, tmp_path):
     from sd_parsers import ParserManager
 
-    write_png(picture, tmp_path / "d.png", info_of(TASK))
+    write(picture, tmp_path / "d.png", info_of(TASK))
     found = ParserManager().parse(tmp_path / "d.png")
     assert found is not None
     assert found.prompts[0].value == TASK.prompt
@@ -169,12 +169,12 @@ def test_a_write_that_fails_leaves_nothing_behind(step, picture, tmp_path, monke
     owner = {"save": Image.Image, "fsync": os, "replace": os}[step]
     monkeypatch.setattr(owner, step, fail)
     with pytest.raises(OSError, match="disk is full"):
-        write_png(picture, tmp_path / "f.png", info_of(TASK))
+        write(picture, tmp_path / "f.png", info_of(TASK))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_our_chunk_is_plain_json(picture, tmp_path):
-    write_png(picture, tmp_path / "g.png", info_of(TASK), index=1)
+    write(picture, tmp_path / "g.png", info_of(TASK), index=1)
     with Image.open(tmp_path / "g.png") as saved:
         saved.load()
         assert json.loads(saved.text["epsilon_studio"]) == info_of(TASK) | {"index": 1}
@@ -208,10 +208,116 @@ def test_an_exif_comment_that_says_nothing_is_no_recipe(picture, tmp_path):
     [({}, "trainedAlgorithmicMedia"), ({"edited": {"image": "0"}}, "compositeWithTrainedAlgorithmicMedia")],
 )
 def test_every_picture_says_that_a_model_made_it(more, word, picture, tmp_path):
-    write_png(picture, tmp_path / "marked.png", info_of(TASK) | more)
+    write(picture, tmp_path / "marked.png", info_of(TASK) | more)
     with Image.open(tmp_path / "marked.png") as saved:
         packet = saved.text[metadata.XMP_CHUNK]
     described = ElementTree.fromstring(packet.split("?>", 1)[1].rsplit("<?", 1)[0])[0][0]
     assert described.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType") == (
         f"http://cv.iptc.org/newscodes/digitalsourcetype/{word}"
     )
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_jpeg_and_webp_carry_the_whole_recipe(suffix, index, picture, tmp_path):
+    write(picture, tmp_path / f"a.{suffix}", info_of(TASK), index)
+    with Image.open(tmp_path / f"a.{suffix}") as saved:
+        recipe = read(saved)
+    assert recipe.info == info_of(TASK) | {"index": index}
+    assert recipe.task is not None
+    assert (recipe.task.seed, recipe.unread) == (7 + index, ())
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_an_independent_reader_understands_every_format(suffix, picture, tmp_path):
+    from sd_parsers import ParserManager
+
+    task = TextToImage(prompt="ein Käfer, 猫 🍎", negative_prompt="blue, dull", seed=7, sampler="Euler")
+    write(picture, tmp_path / f"b.{suffix}", info_of(task))
+    found = ParserManager().parse(tmp_path / f"b.{suffix}")
+    assert found is not None
+    assert found.prompts[0].value == task.prompt
+    assert found.negative_prompts[0].value == task.negative_prompt
+    assert found.samplers[0].name == "Euler"
+    assert found.samplers[0].parameters["seed"] in (7, "7")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [({}, "trainedAlgorithmicMedia"), ({"edited": {"image": "0"}}, "compositeWithTrainedAlgorithmicMedia")],
+)
+def test_jpeg_and_webp_say_that_a_model_made_them(suffix, more, word, picture, tmp_path):
+    write(picture, tmp_path / f"c.{suffix}", info_of(TASK) | more)
+    with Image.open(tmp_path / f"c.{suffix}") as saved:
+        packet = saved.info["xmp"].decode()
+    described = ElementTree.fromstring(packet.split("?>", 1)[1].rsplit("<?", 1)[0])[0][0]
+    assert described.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType") == (
+        f"http://cv.iptc.org/newscodes/digitalsourcetype/{word}"
+    )
+    assert json.loads(described[0].text) == info_of(TASK) | more | {"index": 0}
+
+
+@given(st.text(max_size=200))
+def test_any_words_survive_in_a_webp(tmp_path, prompt):
+    task = TextToImage(prompt=prompt, seed=1)
+    write(Image.new("RGB", (1, 1)), tmp_path / "d.webp", info_of(task))
+    with Image.open(tmp_path / "d.webp") as saved:
+        assert read(saved).task == task
+        ElementTree.fromstring(saved.info["xmp"].decode().split("?>", 1)[1].rsplit("<?", 1)[0])
+
+
+def test_a_webp_loses_no_pixel(picture, tmp_path):
+    write(picture, tmp_path / "e.webp", info_of(TASK))
+    with Image.open(tmp_path / "e.webp") as saved:
+        assert np.array_equal(np.asarray(saved), np.asarray(picture))
+
+
+def test_a_walk_too_long_for_a_jpeg_is_left_out_and_a_prompt_too_long_is_refused(picture, tmp_path):
+    walk = dict.fromkeys(metadata.WALKED, [0.123456789] * 1000)
+    write(picture, tmp_path / "f.jpg", info_of(TASK) | walk)
+    with Image.open(tmp_path / "f.jpg") as saved:
+        recipe = read(saved)
+    assert recipe.task == TASK
+    assert not set(walk) & set(recipe.info)
+    endless = TextToImage(prompt="🍎" * 10_000, negative_prompt="🍐" * 10_000, seed=1)
+    with pytest.raises(metadata.MetadataError, match="PNG"):
+        write(picture, tmp_path / "g.jpg", info_of(endless))
+    assert not (tmp_path / "g.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "sampler", "schedule"),
+    [
+        ("Sampler: DPM++ 2M Karras", "DPM++ 2M", "karras"),
+        ("Sampler: DPM++ 2M SDE Exponential", "DPM++ 2M SDE", "exponential"),
+        ("Sampler: DPM++ 2M, Schedule type: Automatic", "DPM++ 2M", "karras"),
+        ("Sampler: Euler a, Schedule type: Automatic", "Euler a", "default"),
+        ("Sampler: PLMS", "PNDM", "default"),
+        ("Sampler: Euler, Schedule type: Uniform", "Euler", "default"),
+    ],
+)
+def test_older_names_of_samplers_are_understood(said, sampler, schedule):
+    task = from_infotext(f"a cat\nSteps: 20, {said}, CFG scale: 7, Seed: 5").task
+    assert task is not None
+    assert (task.sampler, task.schedule) == (sampler, schedule)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "unread"),
+    [
+        ("Denoising strength: 0.4", "image_to_image", ()),
+        ("Denoising strength: 0.4, Mask blur: 4", "inpaint", ("Mask blur",)),
+        (
+            "Denoising strength: 0.4, Hires upscale: 2",
+            "text_to_image",
+            ("Denoising strength", "Hires upscale"),
+        ),
+    ],
+)
+def test_a_strength_tells_what_was_asked_for(said, kind, unread):
+    recipe = from_infotext(f"a cat\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, {said}")
+    assert recipe.task is not None
+    assert recipe.task.kind == kind
+    assert recipe.unread == (("Denoising strength", "Hires upscale") if unread is None else unread)
+    assert getattr(recipe.task, "strength", 0.4) == 0.4

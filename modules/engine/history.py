@@ -113,7 +113,7 @@ class History:
         path = self.folder / f"{stamp}-{info['seeds'][index]}-{secrets.token_hex(4)}.png"
         row = _row(path.name, at, owner, info, index, _thumbnail(picture))
         self._write_row(row)
-        metadata.write_png(picture, path, info, index)
+        metadata.write(picture, path, info, index)
         self._write_row(row | {"finished": 1})
         return path
 

@@ -116,7 +116,7 @@ class Trajectory:
         model = self.model()
         assert model is not None
         latents = self.moments[-1].latents[CLEAN].float()
-        colours = F.adaptive_avg_pool2d(model.decode(latents).cpu(), [*latents.shape[-2:]])
+        colours = F.adaptive_avg_pool2d(model.decode(latents).cpu(), (latents.shape[-2], latents.shape[-1]))
         known, wanted = _with_one(latents).flatten(0, 2), colours.movedim(1, -1).flatten(0, 2)
         steady = 1e-2 * len(known) * torch.eye(known.shape[1])  # a picture of one colour fixes no map
         return torch.linalg.solve(known.T @ known + steady, known.T @ wanted)

@@ -235,7 +235,7 @@ def kill_at(monkeypatch, target, name, call):
     ("target", "name", "call", "survives"),
     [
         (History, "_write_row", 0, False),
-        (metadata, "write_png", 0, False),
+        (metadata, "write", 0, False),
         (metadata.os, "fsync", 0, False),
         (metadata.os, "replace", 0, False),
         (metadata, "_sync_folder", 0, True),
