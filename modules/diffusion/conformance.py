@@ -22,7 +22,7 @@ from modules.diffusion.schedule import SAMPLERS, make_scheduler, spacings_for
 
 WORLD = Gaussian(std=0.5)
 STEPS = (5, 10, 20, 40, 80, 160)
-DRAWS = 16384
+DRAWS, FEW_DRAWS = 16384, 2048
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,16 @@ def outcome(
     generators = [torch.Generator().manual_seed(steps)]
     *_, last = sample(best, scheduler, start, steps, generators=generators)
     return Outcome(sampler, spacing, steps, last.total, float(last.latents.double().square().mean().sqrt()))
+
+
+def approach(sampler: str, spacing: str) -> list[dict[str, float]]:
+    """How one sampler nears the truth as its steps grow, at once: few draws, which are exact in spread."""
+    outcomes = [
+        outcome(sampler, spacing, steps, draws=FEW_DRAWS)
+        for steps in (1, 2, *STEPS)
+        if steps <= SAMPLERS[sampler].max_steps
+    ]
+    return [{"steps": each.steps, "calls": each.calls, "std": each.std} for each in outcomes]
 
 
 def survey(numbers_of_steps: Sequence[int] = STEPS, draws: int = DRAWS) -> Iterable[Outcome]:

@@ -287,6 +287,24 @@ class Engine:
         size = given.get("width", card.width), given.get("height", card.height)
         return curves.curve(card, task, tasks.Inpaint(strength=strength).strength, size)
 
+    def conformance(self, sampler: str, schedule: str) -> list[dict[str, float]]:
+        """The spread to which a sampler brings N(0, 0.5^2), by numbers of steps; TaskError if it cannot.
+
+        Each entry has "steps", "calls" and "std": see diffusion.conformance.
+        """
+        from modules.diffusion.conformance import approach
+
+        try:
+            return approach(sampler, schedule)
+        except ValueError as error:
+            raise TaskError("schedule", str(error)) from error
+
+    def script(self, info: Mapping[str, Any], index: int = 0) -> str:
+        """The script of plain diffusers that makes a picture again; ScriptError where there can be none."""
+        from modules.engine.script import script
+
+        return script(info, self.card(info["model"]), index)
+
     def preview(self, step: Step) -> Image.Image:
         """What the network has in mind at a step: the batch's first picture, 256 pixels on its long side."""
         from modules.images import to_pil

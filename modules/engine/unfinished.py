@@ -71,7 +71,7 @@ class Unfinished:
 
     def put(self, place: int, picture: Image.Image, info: Mapping[str, Any]) -> None:
         """Keep a finished picture. OSError if the disk refuses."""
-        metadata.write_png(picture, self._path(place), info)
+        metadata.write(picture, self._path(place), info)
 
     def finish(self) -> None:
         """Forget the sheet."""

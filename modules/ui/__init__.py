@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from modules.engine.jobs import Jobs
-from modules.ui import api, runs, theme
+from modules.ui import api, replay, runs, theme
 from modules.ui.page import Page
 from modules.ui.toolkit import gr
 
@@ -32,6 +32,7 @@ def build(engine: Any, settings: Any) -> gr.Blocks:
         )
         Page(engine, jobs).assemble(blocks)
         api.add_endpoints(engine, jobs, mcp=settings.mcp)
+        replay.add_endpoints(engine)
     return blocks.queue(max_size=settings.queue_size, default_concurrency_limit=8)
 
 

@@ -63,13 +63,13 @@ def _add_job_endpoints(jobs: Jobs, files: Any, told: Any) -> None:
 
     def submit(kind: str, fields: dict[str, Any], owner: str = "") -> dict[str, Any]:
         """Queues a task without pictures: its kind, and its fields as JSON. Answers at once, with an id."""
-        with _spoken():
+        with spoken():
             task = Task.from_json(json.dumps({**(fields or {}), "kind": kind}))
             return {"id": jobs.submit(task, owner_name(owner)).id}
 
     def job(id: str) -> tuple[list[str] | None, dict[str, Any]]:
         """How a job stands: its state, place in line, seconds left if known; at the end files and info."""
-        with _spoken():
+        with spoken():
             seen = jobs.get(id)
             state = {"state": seen.state, "position": seen.position, "seconds": seen.seconds}
             if seen.error is not None:
@@ -90,7 +90,7 @@ def _add_job_endpoints(jobs: Jobs, files: Any, told: Any) -> None:
 
 
 @contextmanager
-def _spoken() -> Iterator[None]:
+def spoken() -> Iterator[None]:
     """What fails inside is one sentence for the client."""
     try:
         yield

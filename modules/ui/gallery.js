@@ -113,7 +113,7 @@ const choose = (run, index, quietly = false) => {
     if (!quietly) say("");
   }
   drawStrip();
-  tell({ picture: picture.levels });
+  tell({ picture: picture.levels, onScreen: picture });
 };
 
 const receive = (message) => {
@@ -184,7 +184,8 @@ const hear = (event) => {
     window.removeEventListener("studio", hear);
     return;
   }
-  const { open, gone } = event.detail;
+  const { open, gone, submitted } = event.detail;
+  if (submitted) look();
   if (gone) forget(gone);
   if (open) {
     choose({ pictures: [open] }, 0);

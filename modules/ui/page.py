@@ -19,14 +19,17 @@ from modules.ui import (
     forecast,
     gallery,
     history,
+    lessons,
     line,
     models,
     painter,
     prompt_box,
     recipes,
+    replay,
     runs,
     saving,
     snr_panel,
+    steps,
     theme,
 )
 from modules.ui.forms import Form, Maker
@@ -72,10 +75,13 @@ class Page:
             with gr.Column(elem_id="showing", min_width=280):
                 answers = line.answers(self.engine, self.jobs) if self.jobs else ()
                 self.gallery = gallery.gallery([tab.KIND.kind for tab in self.tabs.values()], answers)
+                steps.steps(self.engine)
+                replay.replay(self.engine, self.jobs)
                 history.history(self.engine)
                 self.owner = gr.Textbox(visible=False)  # filled by OWNED when it is sent
             with gr.Column(elem_id="explaining", min_width=280):
                 self.panel = snr_panel.build(self.engine)
+                lessons.lessons(self.engine)
         shared = self.more | self.panel.fields
         self.forms = {name: Form.of(tab.KIND, shared | self.own[name]) for name, tab in self.tabs.items()}
         for name, tab in self.tabs.items():

@@ -245,6 +245,7 @@ const receive = () => {
   if (message.live) begin(message.live);
   if ("compare" in message) state.compare = message.compare;
   draw();
+  if (message.plan) window.dispatchEvent(new CustomEvent("studio", { detail: { planned: true } }));
 };
 
 // The gallery tells of steps, of the end of a run, and of the picture on screen.
@@ -263,6 +264,10 @@ const hear = ({ detail }) => {
     state.picture = detail.picture;
     state.point = null;
     if (!state.live) state.shown = "picture";
+  }
+  if ("point" in detail) { // the step that is looked at
+    if (state.picture && !state.live && detail.point !== null) state.shown = "picture";
+    state.point = state.shown === "picture" ? detail.point : null;
   }
   draw();
 };
@@ -296,7 +301,10 @@ const pointAt = (event) => {
   draw();
 };
 plot.addEventListener("pointermove", pointAt);
-plot.addEventListener("pointerdown", pointAt);
+plot.addEventListener("pointerdown", (event) => {
+  pointAt(event);
+  if (state.shown === "picture" && state.point !== null) window.dispatchEvent(new CustomEvent("studio", { detail: { pick: state.point } }));
+});
 plot.addEventListener("pointerleave", () => { state.point = null; draw(); });
 plot.addEventListener("keydown", (event) => {
   const levels = front();

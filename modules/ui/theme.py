@@ -141,7 +141,7 @@ def theme() -> gr.themes.Base:
 
 def css() -> str:
     """The style sheet of the whole page."""
-    return (HERE / "studio.css").read_text(encoding="utf-8")
+    return "".join((HERE / name).read_text(encoding="utf-8") for name in ("studio.css", "steps.css"))
 
 
 def javascript() -> str:

@@ -20,11 +20,13 @@ from modules.engine.forecast import Forecast
 from modules.engine.history import History
 from modules.engine.shelf import Shelf
 from modules.engine.studio import Engine
+from modules.engine.trajectory import Trajectories
 from modules.models.catalog import ModelCard
 from modules.models.tokens import TokenCount
 from modules.presets.own import Own
 from modules.settings import Settings
 from modules.tasks import Limits, Task, TaskError
+from tests.ui import fake_steps
 
 PAIRS = {
     "DDPM": ["default", "trailing"],
@@ -138,6 +140,7 @@ class FakeEngine:
         self.shelf = Shelf(self.catalog, folder)
         self.catalog = self.shelf.here
         self.own = Own(folder / "presets")
+        self.trajectories = Trajectories()
 
     def start(self) -> None:
         """Begins to warm up."""
@@ -253,7 +256,7 @@ class FakeEngine:
             self.runs.append(task)
             self.running += 1
             self.most_running = max(self.most_running, self.running)
-            begun = time.monotonic()
+            begun, steps = time.monotonic(), list[Step]()
             try:
                 for i in range(len(walk["t"])):
                     time.sleep(self.pace)
@@ -262,7 +265,8 @@ class FakeEngine:
                     clean = 1 - i / len(walk["t"])
                     picture = drawing(seed, task.width, task.height, clean)
                     columns = {name: walk[name][i] for name in ("t", "alpha", "sigma", "snr")}
-                    yield Step(i, len(walk["t"]), **columns, predicted_x0=picture)
+                    steps.append(Step(i, len(walk["t"]), **columns, predicted_x0=picture))
+                    yield steps[-1]
                 seeds = [seed + i for i in range(task.batch_size)]
                 info = task.scalars() | {
                     "kind": task.kind,
@@ -275,11 +279,22 @@ class FakeEngine:
                     "words_cut": 0,
                     "versions": {"epsilon_studio": "0", "python": "3"},
                 }
-                yield Result(tuple(drawing(s, task.width, task.height, 0) for s in seeds), info)
+                images = tuple(drawing(s, task.width, task.height, 0) for s in seeds)
+                guided = bool(task.prompt) and task.guidance_scale != 1
+                self.trajectories.keep(fake_steps.FakeTrajectory.of(steps, guided), images)
+                yield Result(images, info)
                 done = True
             finally:
                 self.running -= 1
                 self.closed += not done
+
+    def conformance(self, sampler: str, schedule: str) -> list[dict[str, float]]:
+        """How near a sampler comes to the truth."""
+        return fake_steps.conformance(sampler, schedule)
+
+    def script(self, info: Mapping[str, Any], index: int = 0) -> str:
+        """What stands for a script of plain diffusers."""
+        return f"import torch\nprompt, seed = {info['prompt']!r}, {info['seeds'][index]}\n"
 
     def preview(self, step: Step) -> Image.Image:
         """The picture so far."""
