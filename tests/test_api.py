@@ -16,6 +16,7 @@ from modules.tasks import KINDS
 from modules.ui import build, launch_options
 from tests.ui.fake import CLASSES, CONTROLLED, EDITING, FakeEngine
 
+OTHERS = ("snr_curve", "models", "submit", "job", "cancel", "replay", "compare", "script")
 INFO = [
     *("seed", "seeds", "sampler", "schedule", "steps", "guidance_scale", "model", "model_hash"),
     *("width", "height", "timesteps", "snr", "seconds", "versions"),
@@ -289,10 +290,26 @@ def test_a_failure_inside_is_one_sentence(client, engine):
 
 
 def test_the_pages_own_events_are_not_endpoints(endpoints):
-    assert set(endpoints) == {
-        f"/{name}" for name in [*KINDS, "snr_curve", "models", "submit", "job", "cancel"]
-    }
+    assert set(endpoints) == {f"/{name}" for name in [*KINDS, *OTHERS]}
     assert inspect.getdoc(KINDS["inpaint"]).split(".")[0] in endpoints["/inpaint"]["description"]
+
+
+def test_a_picture_is_replayed_compared_and_written_as_python(client, tmp_path):
+    files, _ = client.predict(prompt="a star", steps=2, seed=5, batch_size=2, api_name="/text_to_image")
+    made, told = client.predict(handle_file(files[1]), api_name="/replay")
+    assert (told["identical"], told["pixels_differing"], told["fields"]) == (True, 0, [])
+    assert told["info"]["seeds"] == [5, 6]
+    assert len(made) == 1
+    other, _ = client.predict(prompt="a star", steps=3, seed=6, api_name="/text_to_image")
+    heat, told = client.predict(handle_file(files[1]), handle_file(other[0]), api_name="/compare")
+    assert told["same_size"]
+    assert "steps" in {field["name"] for field in told["fields"]}
+    assert len(heat) == (told["pixels_differing"] > 0)
+    assert "seed = 'a star', 6" in client.predict(handle_file(files[1]), api_name="/script")
+    Image.new("RGB", (64, 64)).save(tmp_path / "silent.png")
+    for name in ("replay", "script"):
+        with pytest.raises(AppError, match="say"):
+            client.predict(handle_file(tmp_path / "silent.png"), api_name=f"/{name}")
 
 
 def test_models_are_listed_with_what_they_serve(client):

@@ -78,6 +78,7 @@ class Page:
                 steps.steps(self.engine)
                 replay.replay(self.engine, self.jobs)
                 history.history(self.engine)
+                self.dropped = gr.UploadButton(elem_id="dropped", type="filepath", visible="hidden")
                 self.owner = gr.Textbox(visible=False)  # filled by OWNED when it is sent
             with gr.Column(elem_id="explaining", min_width=280):
                 self.panel = snr_panel.build(self.engine)
@@ -365,6 +366,7 @@ class Page:
             (self.preset.input, begin, [self.preset, self.more["model"]]),
             (self.gallery.select, reuse, None),
             (self.restore.upload, restore, self.restore),
+            (self.dropped.upload, restore, self.dropped),
         ]
         for event, answer, source in heard:
             event(

@@ -9,7 +9,7 @@ const AT_ONCE = 6, PACE = 140;
 
 const tell = (detail) => window.dispatchEvent(new CustomEvent("studio", { detail }));
 const say = (text) => { find(".tell").textContent = text; };
-const neat = (value) => (value === null ? "∞" : Number(value.toPrecision(3)).toString().replace("-", "−").replace("e+", "e"));
+const neat = (value) => (value === null ? "∞" : Math.abs(value) < 1e-6 ? "0" : Number(value.toPrecision(3)).toString().replace("-", "−").replace("e+", "e"));
 const views = () => state.run.views[state.view];
 const key = (place) => `${state.view} ${state.raw} ${place}`;
 
