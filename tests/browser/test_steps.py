@@ -116,7 +116,8 @@ def test_noise_is_poured_by_the_formula(visit):
     expect(page.locator(f"{POUR} .end")).to_contain_text("0.0047")
     slide(page, f"{POUR} .t", 0)
     spread = """() => {
-      const data = document.querySelector('.pour canvas.mixed').getContext('2d').getImageData(0, 0, 40, 40).data;
+      const brush = document.querySelector('.pour canvas.mixed').getContext('2d');
+      const { data } = brush.getImageData(0, 0, 40, 40);
       const reds = [...data].filter((_, i) => i % 4 === 0), mean = reds.reduce((a, b) => a + b) / reds.length;
       return [mean, Math.sqrt(reds.reduce((sum, red) => sum + (red - mean) ** 2, 0) / reds.length)];
     }"""
@@ -164,9 +165,10 @@ def test_a_picture_dropped_on_the_page_gives_its_settings(visit, tmp_path):
     page = visit()
     page.evaluate(
         """async (data) => {
-          const blob = await (await fetch(`data:image/jpeg;base64,${data}`)).blob(), transfer = new DataTransfer();
-          transfer.items.add(new File([blob], "theirs.jpg", { type: "image/jpeg" }));
-          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+          const blob = await (await fetch(`data:image/jpeg;base64,${data}`)).blob();
+          const dataTransfer = new DataTransfer(), how = { dataTransfer, bubbles: true, cancelable: true };
+          dataTransfer.items.add(new File([blob], "theirs.jpg", { type: "image/jpeg" }));
+          document.body.dispatchEvent(new DragEvent("drop", how));
         }""",
         base64.b64encode((tmp_path / "theirs.jpg").read_bytes()).decode(),
     )

@@ -79,13 +79,13 @@ def test_in_a_classroom_there_are_words_and_classes_and_nothing_to_upload():
 
 def test_every_generating_event_shares_one_slot(blocks):
     generating = [fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]
-    assert len(generating) == len(KINDS)
+    assert len(generating) == len(KINDS) + 1  # and a replay
     assert all(fn.types_generator or fn.api_name for fn in generating)
 
 
 def test_where_a_gpu_is_lent_for_one_call_the_press_itself_paints():
     blocks = build(FakeEngine(), Settings(where="zerogpu"))
-    assert len([fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]) == 4 + len(KINDS)
+    assert len([fn for fn in blocks.fns.values() if fn.concurrency_id == "gpu"]) == 4 + len(KINDS) + 1
     assert [button.value for button in components(blocks, "button")].count("Cancel") == 4
     functions = [fn.__name__ for one in components(blocks, "html") for fn in one.server_fns]
     assert "look_at_jobs" not in functions
@@ -95,7 +95,7 @@ def test_where_a_gpu_is_lent_for_one_call_the_press_itself_paints():
 def test_the_named_endpoints_are_the_public_ones(blocks):
     public = {fn.api_name for fn in blocks.fns.values() if fn.api_visibility == "public"}
     kinds = {"text_to_image", "class_conditional", "controlnet", "inpaint", "image_to_image", "instruct_edit"}
-    assert public == kinds | {"snr_curve", "submit", "job", "cancel"}
+    assert public == kinds | {"snr_curve", "submit", "job", "cancel", "replay", "compare", "script"}
 
 
 def test_the_sheet_and_the_scripts_ask_nothing_of_any_other_machine():
