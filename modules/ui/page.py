@@ -76,9 +76,10 @@ class Page:
                 answers = line.answers(self.engine, self.jobs) if self.jobs else ()
                 self.gallery = gallery.gallery([tab.KIND.kind for tab in self.tabs.values()], answers)
                 steps.steps(self.engine)
-                replay.replay(self.engine, self.jobs)
+                replay.replay(self.engine, None if self.locked else self.jobs)
                 history.history(self.engine)
-                self.dropped = gr.UploadButton(elem_id="dropped", type="filepath", visible="hidden")
+                where = False if self.locked else "hidden"  # in the page, for drops, but not on the screen
+                self.dropped = gr.UploadButton(elem_id="dropped", type="filepath", visible=where)
                 self.owner = gr.Textbox(visible=False)  # filled by OWNED when it is sent
             with gr.Column(elem_id="explaining", min_width=280):
                 self.panel = snr_panel.build(self.engine)
