@@ -95,7 +95,7 @@ def test_where_a_gpu_is_lent_for_one_call_the_press_itself_paints():
 def test_the_named_endpoints_are_the_public_ones(blocks):
     public = {fn.api_name for fn in blocks.fns.values() if fn.api_visibility == "public"}
     kinds = {"text_to_image", "class_conditional", "controlnet", "inpaint", "image_to_image", "instruct_edit"}
-    assert public == kinds | {"snr_curve", "submit", "job", "cancel", "replay", "compare", "script"}
+    assert public == kinds | {"snr_curve", "models", "submit", "job", "cancel", "replay", "compare", "script"}
 
 
 def test_the_sheet_and_the_scripts_ask_nothing_of_any_other_machine():
