@@ -1,6 +1,7 @@
 """Every number in the README is measured here: where a picture's time goes, beside diffusers' own pipeline.
 
 python -m modules.bench [--model pocket] [--steps 20] [--repeats 3] [--batches 1 4] [--threads 1 2]
+python -m modules.bench --parts runtimes [--size 512] [--steps 4]
 """
 
 from __future__ import annotations
@@ -274,30 +275,50 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table, and write the record where asked."""
-    parser = argparse.ArgumentParser(
-        prog="python -m modules.bench", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--model", default="pocket", help="a model of the catalogue, or a folder")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3, help="measured runs of each; medians are shown")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}))
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--out", type=Path, help="write the whole record to this JSON file")
-    args = parser.parse_args(argv)
+def speed(args: argparse.Namespace) -> dict[str, Any]:
+    """The table of where the time goes, printed as it grows."""
+    args.steps = args.steps or 20
     print("".join(f"{heading:>10}" for heading in HEADINGS))
     record = bench(args)
     print(record["what"])
     print(
         f"Imports took {record['import_seconds']:.1f} s; at most {record['resident_megabytes']} MB were held."
     )
+    return record
+
+
+def race(args: argparse.Namespace) -> dict[str, Any]:
+    """The race of runtimes on a U-Net of Stable Diffusion's size."""
+    from modules.bench import runtimes
+
+    torch.set_num_threads(max(args.threads))
+    record = runtimes.race(stock_pipeline, args.size, args.steps or 4)
+    print(runtimes.line(record))
+    print(f"At most {resident_megabytes()} MB were held.")
+    return record | {"processor": processor(), "versions": dict(versions())}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"speed": speed, "runtimes": race}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print what was measured, part by part, and write the record where asked."""
+    parser = argparse.ArgumentParser(
+        prog="python -m modules.bench", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["speed"], help="what to measure")
+    parser.add_argument("--model", default="pocket", help="a model of the catalogue, or a folder")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, help="20, and 4 in the race of runtimes, if not given")
+    parser.add_argument("--size", type=int, default=512, help="pixels a side in the race of runtimes")
+    parser.add_argument("--repeats", type=int, default=3, help="measured runs of each; medians are shown")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}))
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--out", type=Path, help="write the whole record to this JSON file")
+    args = parser.parse_args(argv)
+    records = {part: PARTS[part](args) for part in args.parts}
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(record, indent=1), "utf-8")
-
-
-if __name__ == "__main__":
-    main()
+        written = records if len(records) > 1 else records[args.parts[0]]
+        args.out.write_text(json.dumps(written, indent=1), "utf-8")

@@ -1,0 +1,6 @@
+"""Runs the bench from a command line."""
+
+from modules.bench import main
+
+if __name__ == "__main__":
+    main()
