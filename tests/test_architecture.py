@@ -26,7 +26,7 @@ MAY_IMPORT = {  # room -> rooms that it may know; every room may know itself
     "ui": {"lean", "tasks", "settings", "presets", "images", "metadata", "engine"},
     "training": {"tasks", "images", "diffusion", "conditions", "models", "engine"},
     "bench_queue": {"tasks", "engine"},
-    "bench": {"tasks", "settings", "diffusion", "models", "engine"},
+    "bench": {"tasks", "settings", "diffusion", "conditions", "models", "engine"},
     "app": {"settings", "images", "models", "engine", "ui"},
 }
 HEAVY = {"torch", "diffusers", "transformers", "gradio"}

@@ -33,7 +33,8 @@ AUTOENCODER: Mapping[str, Any] = {
 }  # fmt: skip
 SCHEDULER = {
     "_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False, "num_train_timesteps": 1000, "prediction_type": "epsilon", "steps_offset": 1,
+    "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False,
+    "num_train_timesteps": 1000, "prediction_type": "epsilon", "steps_offset": 1,
 }  # fmt: skip
 TOKENS = 77
 MISSING = "OpenVINO is not installed (pip install openvino), so it was not raced."
