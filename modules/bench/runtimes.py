@@ -128,8 +128,8 @@ class Compiled:
     def __init__(self, compiled: Any, config: Any, count: int):
         self.compiled, self.config, self.numbers = compiled, config, count
 
-    def __call__(self, x: Any, t: Any, states: Any, **_: Any) -> tuple[torch.Tensor]:
-        answer = self.compiled([x.numpy(), t.reshape(1).float().numpy(), states.numpy()])[0]
+    def __call__(self, x: Any, t: Any, encoder_hidden_states: Any, **_: Any) -> tuple[torch.Tensor]:
+        answer = self.compiled([x.numpy(), t.reshape(1).float().numpy(), encoder_hidden_states.numpy()])[0]
         return (torch.from_numpy(np.array(answer)),)
 
 
