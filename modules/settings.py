@@ -211,8 +211,8 @@ FLAGS = (
     Flag(
         "model",
         WHAT,
-        "a model of the catalogue, a folder in diffusers layout, or a repository on the hub (owner/name); "
-        "one that is not here is offered on the page (default: pocket)",
+        "a model of the catalogue, a folder in diffusers layout, a .safetensors file, or a repository on the "
+        "hub (owner/name); one that is not here is offered on the page (default: pocket)",
         default="pocket",
         metavar="NAME",
     ),
@@ -227,7 +227,7 @@ FLAGS = (
         "dtype",
         WHAT,
         "auto, float32, bfloat16 or float16 (default: auto, float32 on a CPU and float16 on a GPU; "
-        "bfloat16 is faster on recent CPUs)",
+        "bfloat16 for large models on CPUs that have it)",
         _one_of(DTYPES),
         default="auto",
     ),
