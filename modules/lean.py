@@ -103,9 +103,15 @@ class StandIn(ModuleType):
         return MARKS.get(f"{self.__name__}.{name}", Later(self, name))
 
     def real(self) -> ModuleType:
-        """The module itself, imported now if it never was."""
-        self.leave()
-        return importlib.import_module(self.__name__)
+        """The module itself, imported now if it never was, with all that it imports."""
+        for module in [each for each in sys.modules.values() if isinstance(each, StandIn)]:
+            module.leave()
+        finders = sys.meta_path[:]
+        sys.meta_path[:] = [finder for finder in finders if not isinstance(finder, StandIns)]
+        try:
+            return importlib.import_module(self.__name__)
+        finally:
+            sys.meta_path[:] = finders
 
     def leave(self) -> None:
         """Make way for the module."""

@@ -174,6 +174,16 @@ def test_original_names_agree_with_diffusers_converter(family):
     assert {path: found[path] for path in expected} == expected
 
 
+def test_the_names_of_upsamplers_count_what_stands_before_them():
+    """As in the authors' checkpoints; diffusers' converter takes any."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            block_out_channels=(8, 8, 16, 16), norm_num_groups=4, attention_head_dim=2
+        )
+    found = {ours: theirs for ours, theirs in original_names(unet) if "upsamplers" in ours}
+    assert [*found.values()][:3] == ["output_blocks.2.1", "output_blocks.5.2", "output_blocks.8.2"]
+
+
 def test_locon_with_a_middle_is_three_convolutions(unet, source):
     name = "down_blocks.0.resnets.0.conv1"
     shape = layers(unet)[name].weight.shape
