@@ -30,7 +30,7 @@
   document.addEventListener("drop", (event) => {
     const inputs = [...document.querySelectorAll("#asking input[type=file]")];
     const here = event.target.closest(".replay, .pour")?.querySelector("input[type=file]"); // these ask by themselves
-    const input = here || inputs.find((candidate) => candidate.parentElement.offsetParent !== null) || document.querySelector("#dropped input[type=file]");
+    const input = here || inputs.find((candidate) => candidate.parentElement.offsetParent !== null) || document.querySelector("#showing > input[type=file]");
     if (!event.dataTransfer.files.length || !input) return;
     event.preventDefault();
     input.files = event.dataTransfer.files;
