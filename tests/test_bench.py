@@ -2,12 +2,15 @@
 
 import json
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 import torch
 
 from modules import bench
-from modules.bench import runtimes
+from modules.bench import panel, runtimes, start
+from modules.diffusion.schedule import SAMPLERS
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,46 @@ def test_the_race_is_of_stable_diffusions_size():
     with torch.device("meta"):
         unet = UNet2DConditionModel(**runtimes.UNET)
     assert runtimes.numbers(unet) == 859_520_964
+
+
+def test_every_sampler_and_spacing_is_redrawn(tiny_folder):
+    found = panel.bench(str(tiny_folder), [2])
+    assert found["redraws"] == sum(len(sampler.spacings) for sampler in SAMPLERS.values())
+    assert 0 < found["median_seconds"] <= found["p99_seconds"] <= found["slowest_seconds"]
+    assert found["slowest"].partition(",")[0] in SAMPLERS
+
+
+class Studio(BaseHTTPRequestHandler):
+    """As much of a studio as the bench talks to: it paints what it is asked for, but for secrets."""
+
+    def do_POST(self):
+        (prompt,) = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["data"]
+        self.say(json.dumps({"event_id": prompt}))
+
+    def do_GET(self):
+        prompt = self.path.rpartition("/")[2]
+        last = "error\ndata: null" if prompt == "secret" else f'complete\ndata: [["{prompt}.png"]]'
+        self.say(f"event: generating\ndata: [null]\n\nevent: heartbeat\ndata: null\n\nevent: {last}\n\n")
+
+    def say(self, text):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_studio_is_asked_over_http():
+    server = HTTPServer(("127.0.0.1", 0), Studio)
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        assert start.answers(address)
+        assert start.ask(address, "text_to_image", ["apple"]) == [["apple.png"]]
+        with pytest.raises(RuntimeError, match="/text_to_image refused"):
+            start.ask(address, "text_to_image", ["secret"])
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert not start.answers(address)

@@ -1,5 +1,6 @@
 """Every number in the README is measured here: where a picture's time goes, beside diffusers' own pipeline.
 
+python -m modules.bench --parts start panel speed
 python -m modules.bench [--model pocket] [--steps 20] [--repeats 3] [--batches 1 4] [--threads 1 2]
 python -m modules.bench --parts runtimes [--size 512] [--steps 4]
 """
@@ -20,7 +21,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from modules.settings import Settings, share_cores
+
 BEGUN = time.perf_counter()
+share_cores()  # which must come before torch
 
 import torch  # noqa: E402  (importing is one of the things that are timed)
 
@@ -29,7 +33,6 @@ from modules.engine.generation import generate, noise, versions  # noqa: E402
 from modules.engine.studio import Engine, what_runs_where  # noqa: E402
 from modules.models.latent import LatentModel  # noqa: E402
 from modules.models.loading import load  # noqa: E402
-from modules.settings import Settings  # noqa: E402
 from modules.tasks import Task, TextToImage  # noqa: E402
 
 IMPORTED = time.perf_counter()
@@ -298,7 +301,26 @@ def race(args: argparse.Namespace) -> dict[str, Any]:
     return record | {"processor": processor(), "versions": dict(versions())}
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"speed": speed, "runtimes": race}
+def first_use(args: argparse.Namespace) -> dict[str, Any]:
+    """How soon the page answers and the first picture is there."""
+    from modules.bench import start
+
+    return start.bench(args.model, args.device)
+
+
+def redraws(args: argparse.Namespace) -> dict[str, Any]:
+    """How long the levels for one redraw of the panel take."""
+    from modules.bench import panel
+
+    return panel.bench(args.model)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "start": first_use,
+    "panel": redraws,
+    "speed": speed,
+    "runtimes": race,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
