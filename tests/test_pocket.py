@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from modules.conditions.pose import draw, named_poses
 from modules.engine.generation import generate
 from modules.models.catalog import read_catalogue
 from modules.models.files import fingerprint
 from modules.models.loading import load
-from modules.tasks import ClassConditional, TextToImage
+from modules.tasks import ClassConditional, Controlled, TextToImage
 
 CARD = read_catalogue()["pocket"]
 
@@ -69,3 +70,28 @@ def test_the_class_changes_the_picture_and_weight_0_is_unconditional(pocket):
     apple, rocket = class_picture("apple", 4.0), class_picture("rocket", 4.0)
     assert np.abs(apple - rocket).mean() > 5
     assert (class_picture("apple", 0.0) == class_picture("rocket", 0.0)).all()
+
+
+def test_a_person_stands_where_the_pose_says(pocket):
+    def middle(x):
+        person = tuple(point and (0.7 * point[0] + x, point[1]) for point in named_poses()["standing"])
+        task = Controlled(
+            prompt="a person in a red shirt on a white background", control_image=draw([person], 256, 256),
+            control_type="pose", detect="never", steps=8, seed=1,
+        )  # fmt: skip
+        (picture,), info = painted(pocket, task)
+        assert info["control_hash"] == fingerprint(CARD.controls["pose"])
+        away = np.abs(picture - np.median(picture, (0, 1))).sum(-1)
+        return (away * np.arange(256)).sum() / away.sum()
+
+    assert middle(-0.1) + 60 < middle(0.4)
+
+
+def test_control_strength_0_is_plain_pocket_bit_for_bit(pocket):
+    skeleton = draw([named_poses()["standing"]], 256, 256)
+    how = {"prompt": "a person", "steps": 3, "seed": 4}
+    (free,), _ = painted(
+        pocket, Controlled(control_image=skeleton, control_type="pose", control_scale=0.0, **how)
+    )
+    (plain,), _ = painted(pocket, TextToImage(**how))
+    assert (free == plain).all()

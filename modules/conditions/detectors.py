@@ -109,6 +109,13 @@ def blazepose(folder: Path) -> Read:
     return read
 
 
+def toyland(folder: Path) -> Read:
+    """Starts the small network that sees depth, which ships with the studio."""
+    from modules.conditions.sight import depth_of
+
+    return depth_of
+
+
 AUX = "controlnet-aux"
 DWPOSE = ("yolox_l_8x8_300e_coco.pth", "dw-ll_ucoco_384.pth")
 DEPTHS = {"Depth Anything V2": "Depth-Anything-V2-Small-hf", "DPT": "dpt-hybrid-midas"}
@@ -160,6 +167,7 @@ DETECTORS: dict[str, Detector] = {
         kind="depth", packages=(AUX,), files=("res101.pth", "latest_net_G.pth"),
         start=auxiliary("leres", "LeresDetector", "res101.pth"),
     ),
+    "Toyland's sight": Detector(kind="depth", start=toyland),
     "NormalBae": Detector(
         kind="normal", packages=(AUX,), files=("scannet.pt",),
         start=auxiliary("normalbae", "NormalBaeDetector", "scannet.pt"),

@@ -118,7 +118,6 @@ def test_a_map_of_the_right_kind_is_used_as_it_is(kind, pictures):
         ("canny", "pose", "a drawing of edges, which is no pose map"),
         ("empty", "pose", "one even colour"),
         ("photo", "normal", "No detector is installed that could read a normal map"),
-        ("photo", "depth", "Give a depth map"),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(given, kind, words, pictures):

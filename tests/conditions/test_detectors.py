@@ -15,6 +15,7 @@ from modules.conditions.control import control_map, recognise
 from modules.conditions.detectors import DETECTORS, Detector, DetectorError, lacks, read, reader, wanting
 from modules.conditions.edges import edges
 from modules.tasks import TaskError
+from modules.training import sight
 from modules.training.toyland.scenes import scene
 
 
@@ -89,6 +90,15 @@ def test_a_person_is_read_as_a_skeleton_by_what_ships():
     made = control_map(figure, "pose", "auto", 256, 256)
     assert made.told == "The pose map was read from the picture, by BlazePose."
     assert recognise(made.picture) == "pose"
+
+
+def test_depth_is_seen_by_what_ships():
+    one = scene(sight.HELD_OUT + 2, kind="objects")
+    made = control_map(Image.fromarray(one.image), "depth", "auto", 256, 256)
+    assert made.told == "The depth map was read from the picture, by Toyland's sight."
+    assert recognise(made.picture) == "depth"
+    read = np.asarray(made.picture.convert("L").resize((32, 32), Image.Resampling.BOX))
+    assert sight.spearman(read, sight.nearness(one.depth)) > 0.85
 
 
 def test_a_new_entry_is_used_at_once(monkeypatch, photo):

@@ -170,7 +170,7 @@ def test_a_controlnet_that_is_here_gives_its_models_the_tab(tmp_path, repository
         id="net", title="Net", folder=net, hub="a/b", adds="controlnet", to=("pocket",), controls=("pose",)
     )
     shelved.refresh()
-    assert shelved.here["pocket"].controls == {"pose": net}
+    assert shelved.here["pocket"].controls["pose"] == net
     assert "controlnet" in shelved.here["pocket"].tasks
 
 

@@ -26,8 +26,8 @@ def test_every_shipped_card_starts_with_a_task_that_it_can_serve():
 
 def test_a_card_refuses_what_it_cannot_serve():
     card = read_catalogue()["pocket"]
-    with pytest.raises(TaskError, match="which cannot do controlnet; it does text_to_image"):
-        card.check(KINDS["controlnet"](model="pocket"))
+    with pytest.raises(TaskError, match="which cannot do instruct_edit; it does text_to_image"):
+        card.check(KINDS["instruct_edit"](model="pocket"))
     card.check(TextToImage())
 
 
