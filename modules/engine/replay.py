@@ -13,7 +13,9 @@ from modules.engine.trajectory import heat_map
 from modules.metadata import Recipe
 from modules.tasks import KINDS, Task
 
-CAUSES = ("model_hash", "control_hash", "device", "dtype", "threads", "size", "timesteps", "edited")
+CAUSES = (
+    "model_hash", "control_hash", "adapters", "device", "dtype", "threads", "size", "timesteps", "edited",
+)  # fmt: skip
 """What of an info, beside the task itself and the versions, can change a picture."""
 
 
@@ -67,7 +69,9 @@ def task_of(recipe: Recipe) -> tuple[Task, int]:
     if recipe.task is None:
         raise ReplayError("This picture does not say how it was made.")
     kind, info = KINDS[recipe.task.kind], recipe.info
-    if any("picture" in field.metadata for field in fields(kind)):
+    may = {field.name for field in fields(Task)}  # give a picture, which most do not: what was used is told
+    needs = any("picture" in field.metadata for field in fields(kind) if field.name not in may)
+    if needs or any("picture" in each for each in info.get("adapters", ())):
         raise ReplayError("It was made from another picture, which a recipe does not keep.")
     if not info or info.get("grid"):
         return recipe.task, 0

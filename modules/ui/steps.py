@@ -22,6 +22,7 @@ VIEWS = {
     "without": "without the prompt",
     "prompt": "with the prompt",
     "class": "with the class",
+    "image": "with the picture",
     "heat": "what guidance adds",
 }
 

@@ -87,7 +87,12 @@ def test_a_picture_of_another_tool_can_be_tried(model):
     assert (asked.seed, asked.steps, index) == (9, 2, 0)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe(Inpaint(seed=1), {"kind": "inpaint"})])
+SEEN = {"kind": "text_to_image", "seeds": [1], "adapters": [{"kind": "ip_adapter", "picture": "0"}]}
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(), Recipe(Inpaint(seed=1), {"kind": "inpaint"}), Recipe(TextToImage(seed=1), SEEN)]
+)
 def test_what_cannot_be_made_again_is_said(recipe):
     with pytest.raises(ReplayError):
         task_of(recipe)
