@@ -79,7 +79,8 @@ def test_rest_answers_at_once(address):
 
 def test_mcp_returns_the_picture(address):
     names, parts = run("mcp_client.py", address)
-    assert set(ast.literal_eval(names)) == {*KINDS, "snr_curve", "submit", "job", "cancel"}
+    beside = "snr_curve models submit job cancel replay compare script".split()
+    assert set(ast.literal_eval(names)) == {*KINDS, *beside}
     assert ast.literal_eval(parts) == ["image", "text", "text"]
 
 

@@ -3,5 +3,5 @@ studio=http://127.0.0.1:7860/gradio_api
 curl -s $studio/run/submit --json '{"data": ["text_to_image", {"prompt": "a red apple", "seed": 7}, ""]}'
 curl -s $studio/run/job --json '{"data": ["THE ID"]}'
 curl -s $studio/run/cancel --json '{"data": ["THE ID"]}'
-# The levels that a sampler visits: sampler, spacing, steps, model, strength.
-curl -s $studio/run/snr_curve --json '{"data": ["Euler", "karras", 20, null, null]}'
+# The levels that a sampler visits: sampler, spacing, steps, model, strength, width, height.
+curl -s $studio/run/snr_curve --json '{"data": ["Euler", "karras", 20, null, null, null, null]}'
