@@ -182,6 +182,8 @@ def suited(engine: Any, forms: Mapping[str, Form], model: str) -> dict[Any, Any]
 def tabs(engine: Any, names: Sequence[str], chooser: gr.Tabs, opened: Any) -> Follower:
     """Only the tabs that the model serves are shown; if the open one goes, the first that stays opens.
 
+    With a tab goes the button that sends a picture there.
+
     By a style sheet: gradio 6.31 now and then ignores a change of a tab's `visible`.
     """
     sheet = gr.HTML(
@@ -200,7 +202,8 @@ def tabs(engine: Any, names: Sequence[str], chooser: gr.Tabs, opened: Any) -> Fo
 
 def _hiding(engine: Any, names: Sequence[str], model: str) -> str:
     serves = engine.card(model).tasks
-    hidden = ",".join(f'#tabs button[data-tab-id="{name}"]' for name in names if name not in serves)
+    of_tab = '#tabs button[data-tab-id="{0}"],#gallery .send[data-to="{0}"]'
+    hidden = ",".join(of_tab.format(name) for name in names if name not in serves)
     return f"<style>{hidden} {{display: none}}</style>" if hidden else ""
 
 

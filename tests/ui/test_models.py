@@ -128,6 +128,7 @@ def test_a_download_is_followed_and_its_model_taken_when_it_is_here(engine, monk
 def test_tabs_lists_and_panel_follow_the_model(engine):
     sets = changed(build(engine, Settings()), "large", "pocket")
     hidden = re.findall(r'data-tab-id="(\w+)"', sets["tabs-shown"])
+    assert re.findall(r'data-to="(\w+)"', sets["tabs-shown"]) == hidden
     assert hidden == ["class_conditional", "inpaint", "image_to_image"]
     assert sets["control_type"]["choices"] == [("Edges", "canny")]
     assert sets["class_name"]["choices"] == CLASSES
