@@ -90,10 +90,7 @@ class LatentModel:
 
     def preview(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to quick pictures of about 256 pixels at most: large latents are averaged down first."""
-        longest = max(latents.shape[-2:]) * self.factor
-        if (shrink := longest // PREVIEW_PIXELS) > 1:
-            latents = F.avg_pool2d(latents, shrink)
-        return self.decode(latents)
+        return self.decode(averaged_down(latents, self.factor))
 
     @torch.no_grad()
     def conditions(
@@ -182,3 +179,10 @@ class LatentModel:
             controls.append(Control(found.network, pixels, scale, max(held), min(held), found.unet))
             record[f"control_hash{which}"] = found.hash
         return tuple(controls), record
+
+
+def averaged_down(latents: torch.Tensor, factor: int) -> torch.Tensor:
+    """Latents of a picture of about PREVIEW_PIXELS at most, for an autoencoder that shrinks by `factor`."""
+    longest = max(latents.shape[-2:]) * factor
+    shrink = longest // PREVIEW_PIXELS
+    return F.avg_pool2d(latents, shrink) if shrink > 1 else latents

@@ -21,7 +21,7 @@ from modules.models.catalog import ModelCard
 from modules.models.conditioning import Conditions, Scene
 from modules.models.files import PICKLED, LoadError, read_json
 from modules.models.folders import PIPELINES
-from modules.models.latent import PREVIEW_PIXELS, LatentModel
+from modules.models.latent import LatentModel, averaged_down
 from modules.models.levels import noise_of
 from modules.models.maps import ControlNetwork, no_control
 from modules.models.networks import autoencoder_dtype
@@ -119,10 +119,7 @@ class PipelineModel:
 
     def preview(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to quick pictures of about 256 pixels at most: large latents are averaged down first."""
-        longest = max(latents.shape[-2:]) * self.factor
-        if (shrink := longest // PREVIEW_PIXELS) > 1:
-            latents = F.avg_pool2d(latents, shrink)
-        return self.decode(latents)
+        return self.decode(averaged_down(latents, self.factor))
 
     @torch.no_grad()
     def conditions(

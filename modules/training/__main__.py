@@ -7,8 +7,8 @@
     python -m modules.training.latents      draw, caption, encode             2 min a chunk
     python -m modules.training.denoiser     the U-Net and the class tokens    1.4 s a step
     python -m modules.training.export       write assets/pocket
-    python -m modules.training.control      a ControlNet, then export         0.3 s a sample, one core
-    python -m modules.training.sight        sees depth                        15 min
+    python -m modules.training.control      a ControlNet, then export         0.25 s a sample, one core
+    python -m modules.training.sight        sees depth                        10 min, one core
     python -m modules.training.obedience    scores of the ControlNet
     python -m modules.training.judge        names things, for the scores      5 min
     python -m modules.training.evaluate     scores and contact sheets
