@@ -6,6 +6,7 @@
     python -m modules.training.autoencoder  pictures to latents and back      1 s a step
     python -m modules.training.latents      draw, caption, encode             2 min a chunk
     python -m modules.training.denoiser     the U-Net and the class tokens    1.4 s a step
+    python -m modules.training.revive       go on from the shipped weights, where the run is gone
     python -m modules.training.export       write assets/pocket
     python -m modules.training.control      a ControlNet, then export         0.25 s a sample, one core
     python -m modules.training.sight        sees depth                        10 min, one core
