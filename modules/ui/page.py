@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
 from typing import Any
@@ -22,11 +19,10 @@ from modules.ui import (
     lessons,
     line,
     models,
-    painter,
+    press,
     prompt_box,
-    recipes,
     replay,
-    runs,
+    returning,
     saving,
     snr_panel,
     steps,
@@ -34,13 +30,11 @@ from modules.ui import (
 )
 from modules.ui.forms import Form, Maker
 from modules.ui.tabs import class_conditional, control, image_to_image, inpaint, instruct_edit, text_to_image
-from modules.ui.toolkit import gr, on_gpu
+from modules.ui.toolkit import gr
 
 FOR_A_CLASS = (text_to_image, class_conditional)  # words alone: nothing is uploaded
 TABS = (text_to_image, class_conditional, control, inpaint, image_to_image, instruct_edit)
 PATIENCE, WATCHED = 0.3, 400  # seconds between two looks at an engine that warms up, and how many looks
-
-OWNED = "(...sent) => [...sent.slice(0, -1), window.epsilon.owner()]"  # the browser's own name, sent along
 
 HEADER = """
 <header class="masthead">{logo}<h1>Epsilon Studio</h1>
@@ -80,7 +74,7 @@ class Page:
                 history.history(self.engine)
                 where = False if self.locked else "hidden"  # in the page, for drops, but not on the screen
                 self.dropped = gr.UploadButton(elem_id="dropped", type="filepath", visible=where)
-                self.owner = gr.Textbox(visible=False)  # filled by OWNED when it is sent
+                self.owner = gr.Textbox(visible=False)  # filled by press.OWNED when it is sent
             with gr.Column(elem_id="explaining", min_width=280):
                 self.panel = snr_panel.build(self.engine)
                 lessons.lessons(self.engine)
@@ -92,14 +86,14 @@ class Page:
         self.open_tab = gr.State(next(iter(self.tabs)))
         self.foretold = forecast.listener(self.engine, self.forecast, self.forms, self.open_tab)
         if self.jobs:
-            self._wire_jobs(self.jobs)
+            press.hands_in(self, self.jobs)
         else:
-            self._wire_runs()
+            press.paints(self)
         self.explorer.wire([*self.generate.values()])
         self._wire_panel()
         self.adapters.wire(self.open_tab, {name: form.fields["prompt"] for name, form in self.forms.items()})
         self._wire_model()
-        self._wire_recipes()
+        returning.wire(self)
         self._wire_opening(blocks)
 
     def _draw_tabs(self) -> None:
@@ -182,85 +176,6 @@ class Page:
             **self.adapters.fields,
         }
 
-    def _wire_jobs(self, jobs: Jobs) -> None:
-        for name, form in self.forms.items():
-            self.generate[name].click(
-                partial(self._submitted, form, jobs),
-                [*form.fields.values(), *self.explorer.parts, self.owner],
-                self.gallery,
-                js=OWNED,
-                queue=False,
-                trigger_mode="multiple",
-                show_progress="hidden",
-                api_visibility="private",
-            )
-
-    def _submitted(self, form: Form, jobs: Jobs, *sent: Any) -> dict[str, Any]:
-        *values, owner = sent
-        try:
-            jobs.submit(self.explorer.asked(form, values), history.owner_name(owner))
-        except Exception as error:
-            return gallery.refused(runs.in_words(error))
-        return gallery.accepted()
-
-    def _wire_runs(self) -> None:
-        """The press itself paints, in the one call for which a GPU is lent."""
-        buttons = [*self.generate.values(), *self.cancel.values()]
-        pressed: list[Any] = [
-            self.generate[name].click(
-                on_gpu(self._painter(form)),
-                [*form.fields.values(), *self.explorer.parts, self.owner],
-                [self.gallery, self.panel.plot, *buttons],
-                js=OWNED,
-                show_progress="hidden",
-                concurrency_id="gpu",
-                concurrency_limit=1,
-                api_visibility="private",
-            )
-            for name, form in self.forms.items()
-        ]
-        for run in pressed:  # only now: a press while gradio still ends the run before is lost
-            run.then(
-                partial(self._busy, False),
-                None,
-                buttons,
-                queue=False,
-                show_progress="hidden",
-                api_visibility="private",
-            )
-        gr.on(
-            [button.click for button in self.cancel.values()],
-            gallery.stopped,
-            None,
-            self.gallery,
-            cancels=pressed,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-
-    def _painter(self, form: Form) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def paint(*sent: Any) -> Iterator[dict[Any, Any]]:
-            *values, owner = sent
-            try:
-                task = self.explorer.asked(form, values)
-                walk = runs.walk(self.engine, task)
-            except ValueError as refusal:
-                yield {self.gallery: gallery.refused(str(refusal))}
-                return
-            run = secrets.token_hex(4)  # tells a late step of a stopped run from a step of the next
-            begin = gallery.waiting("Starting…") | {"run": run}
-            yield {self.gallery: begin, self.panel.plot: walk or gr.skip()} | self._busy(True)
-            with closing(runs.paint(self.engine, task, history.owner_name(owner))) as messages:
-                for message in messages:
-                    yield {self.gallery: message | {"run": run}}
-
-        return paint
-
-    def _busy(self, busy: bool) -> dict[Any, Any]:
-        shown = {button: gr.update(visible=not busy) for button in self.generate.values()}
-        return shown | {button: gr.update(visible=busy) for button in self.cancel.values()}
-
     def _wire_model(self) -> None:
         more, engine = self.more, self.engine
         following = [(name, tab) for name, tab in self.tabs.items() if hasattr(tab, "follow")]
@@ -327,66 +242,6 @@ class Page:
 
         self.panel_follows = models.Follower(inputs, sets, followed)
 
-    def _wire_recipes(self) -> None:
-        self.dice.click(None, None, self.more["seed"], js="() => ''", api_visibility="private")
-        parts = {part: None for form in self.forms.values() for part in form.fields.values()}
-
-        def reuse(event: gr.EventData) -> dict[Any, Any]:
-            if kind := event._data.get("send"):
-                path = painter.uploaded("image", event._data["path"])
-                return {self.chooser: gr.Tabs(selected=kind), self.own[kind]["image"]: painter.holding(path)}
-            recipe = json.loads(event._data["recipe"])
-            if not event._data["all"]:
-                return {self.more["seed"]: str(recipe["seed"])}
-            updates, left = self._filled(recipe["kind"], recipe)
-            return updates | ({self.gallery: gallery.note(left_out("", left))} if left else {})
-
-        def restore(path: str) -> dict[Any, Any]:
-            try:
-                task, unread = recipes.from_file(path)
-            except ValueError as refusal:
-                return {self.gallery: gallery.note(str(refusal))}
-            if task is None:
-                return {self.gallery: gallery.note("This picture does not say how it was made.")}
-            updates, left = self._filled(task.kind, task.scalars())
-            told = left_out("The settings of that picture are in the controls now.", [*unread, *left])
-            return updates | {self.gallery: gallery.note(told)}
-
-        def begin(name: str, model: str) -> dict[Any, Any]:
-            preset = saving.known(self.engine).get(name)
-            if preset is None:
-                return {self.gallery: gallery.note(f"{name} was deleted meanwhile.")}
-            updates, left = recipes.begin(self.engine, self.forms, preset)
-            if preset.kind:
-                updates[self.chooser] = gr.Tabs(selected=preset.kind)
-            if styles := preset.styles_for(self.engine.catalog[model].family):
-                updates[self.styles] = styles
-            return updates | {self.gallery: gallery.note(left_out(preset.about, left))}
-
-        heard: list[tuple[Any, Callable[..., Any], Any]] = [
-            (self.preset.input, begin, [self.preset, self.more["model"]]),
-            (self.gallery.select, reuse, None),
-            (self.restore.upload, restore, self.restore),
-            (self.dropped.upload, restore, self.dropped),
-        ]
-        for event, answer, source in heard:
-            event(
-                answer,
-                source,
-                [self.gallery, self.chooser, self.styles, self.picker.last, *parts],
-                queue=False,
-                show_progress="hidden",
-                api_visibility="private",
-            ).then(**self.foretold)
-
-    def _filled(self, kind: str, values: Mapping[str, Any]) -> tuple[dict[Any, Any], list[str]]:
-        """Updates that bring the recipe's tab and values onto the page, and what was left out."""
-        name = kind if kind in self.forms else next(iter(self.forms))
-        updates, left = recipes.fill(self.engine, self.forms[name], values)
-        if update := updates.get(self.picker.model):
-            updates[self.picker.last] = update["value"]  # so that the recipe's values stay
-        return {self.chooser: gr.Tabs(selected=name)} | updates, left
-
     def _wire_opening(self, blocks: gr.Blocks) -> None:
         panel = self.panel
 
@@ -411,11 +266,6 @@ class Page:
             concurrency_limit=None,
             api_visibility="private",
         ).then(**self.foretold)
-
-
-def left_out(told: str, left: list[str]) -> str:
-    """What was told, and what could not be restored."""
-    return f"{told} Left out: {'; '.join(left)}.".strip() if left else told
 
 
 def status_line(ready: bool, sentence: str) -> str:
