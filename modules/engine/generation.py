@@ -186,9 +186,12 @@ def _from_picture(
             denoise = inpainted(denoise, latents, mask, unit, model.noise_schedule)
         if task.start_from == "noise":
             latents = torch.lerp(latents, noise(generators, shape), mask)
-    steps = image_to_image(
-        denoise, scheduler, latents, unit, task.steps, strength=task.strength, generators=generators
-    )
+    if isinstance(task, Inpaint) and task.strength == 1:  # under the mask nothing is left of the picture
+        steps = sample(denoise, scheduler, unit, task.steps, generators=generators)
+    else:
+        steps = image_to_image(
+            denoise, scheduler, latents, unit, task.steps, strength=task.strength, generators=generators
+        )
     return Way(steps, canvas.finished, {"edited": _fingerprints(task)})
 
 

@@ -195,13 +195,41 @@ def test_image_to_image(folder, model, mean_of_the_encoder):
 
 
 def test_inpainting_with_four_channels(folder, model, mean_of_the_encoder):
-    """At strength 1 the stock pipeline forgets what is known at its first step; ours shows it even then."""
     task = as_kind(Inpaint, image=PICTURE, mask=MASK, strength=0.6, start_from="original", mask_feather=0)
     latents, _ = ours(model, dataclasses.replace(task, steps=5))
+    same(latents, stock_inpainting(folder, 5, strength=0.6))
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_at_strength_1_the_first_call_too_is_shown_what_is_known(steps, folder, model, mean_of_the_encoder):
+    """The stock pipeline's sees noise alone. Shown what ours is shown, it gives the same latents."""
+    task = as_kind(Inpaint, image=PICTURE, mask=MASK, steps=steps, start_from="original", mask_feather=0)
+    seen = []
+    watching = model.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    latents, _ = ours(model, task)
+    watching.remove()
+    inside = torch.from_numpy(np.asarray(MASK)[::8, ::8].copy()) > 0
+    torch.testing.assert_close(seen[0][:1, :, inside], start(model)[:, :, inside])  # noise, and nothing else
+    told = iter(seen[:1])
+    same(latents, stock_inpainting(folder, steps, lambda _, args: (next(told, args[0]), *args[1:])))
+    blind = stock_inpainting(folder, steps)
+    torch.testing.assert_close(blind[..., ~inside], latents[..., ~inside])
+    assert (blind - latents).abs().max() > 1e-3
+
+
+def stock_inpainting(folder, steps, before=None, **more):
+    """The stock pipeline's latents for the picture and the mask; `before` is hung on its U-Net."""
     pipeline = stock(folder, "StableDiffusionInpaintPipeline")
-    generator = torch.Generator().manual_seed(7)
-    same(latents, theirs(pipeline, dataclasses.replace(TASK, steps=5), image=PICTURE, mask_image=MASK,
-                         strength=0.6, generator=generator))  # fmt: skip
+    if steps == 1:  # the studio's one step begins at the noise, not at its end
+        pipeline.scheduler = type(pipeline.scheduler).from_config(
+            pipeline.scheduler.config, timestep_spacing="trailing"
+        )
+    hung = pipeline.unet.register_forward_pre_hook(before) if before else None
+    latents = theirs(pipeline, dataclasses.replace(TASK, steps=steps), image=PICTURE, mask_image=MASK,
+                     generator=torch.Generator().manual_seed(7), **{"strength": 1.0, **more})  # fmt: skip
+    if hung:
+        hung.remove()
+    return latents
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])
