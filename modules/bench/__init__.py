@@ -2,6 +2,7 @@
 
 python -m modules.bench --parts start panel speed
 python -m modules.bench [--model pocket] [--steps 20] [--repeats 3] [--batches 1 4] [--threads 1 2]
+python -m modules.bench --parts editing
 python -m modules.bench --parts runtimes [--size 512] [--steps 4]
 """
 
@@ -315,10 +316,21 @@ def redraws(args: argparse.Namespace) -> dict[str, Any]:
     return panel.bench(args.model)
 
 
+def edits(args: argparse.Namespace) -> dict[str, Any]:
+    """What control maps and a mask cost, beside a plain picture."""
+    from modules.bench import editing
+
+    engine = Engine(Settings(model=args.model, device=args.device))
+    model = load(engine.catalog[engine.default_model], args.device, args.dtypes[0])
+    torch.set_num_threads(max(args.threads))
+    return editing.bench(model, args.steps or 20, args.repeats)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "start": first_use,
     "panel": redraws,
     "speed": speed,
+    "editing": edits,
     "runtimes": race,
 }
 
