@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from modules import metadata
-from modules.metadata import from_infotext, infotext, read, write
+from modules.metadata import infotext, read, write
 from modules.tasks import ClassConditional, Task, TextToImage
 
 TASK = ClassConditional(
@@ -62,7 +62,7 @@ def test_any_words_survive(tmp_path, prompt, negative):
 
 
 def test_infotext_reads_as_a1111_writes_it():
-    lines = infotext(info_of(TASK)).split("\n")
+    lines = infotext.write(info_of(TASK)).split("\n")
     assert lines[:3] == ['a "red" apple, (shiny: 1.2)', "on a table", "Negative prompt: blue, dull"]
     assert lines[3].startswith(
         "Steps: 12, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.5, Seed: 7, Size: 192x320, "
@@ -86,17 +86,17 @@ def test_an_independent_reader_understands_it(picture, tmp_path):
 
 def test_infotext_alone_gives_the_settings_back():
     one = ClassConditional(**{**TASK.scalars(), "batch_size": 1})
-    recipe = from_infotext(infotext(info_of(one)))
+    recipe = infotext.read(infotext.write(info_of(one)))
     assert recipe.task == one
     assert recipe.unread == ()
 
 
 def test_a_variation_is_told_by_a1111s_names():
     one = TextToImage(seed=5, variation_seed=6, variation_strength=0.25)
-    text = infotext(info_of(one))
+    text = infotext.write(info_of(one))
     assert "Variation seed: 6, Variation seed strength: 0.25" in text
-    assert from_infotext(text).task == one
-    assert "Variation" not in infotext(info_of(TextToImage(seed=5, variation_seed=6)))
+    assert infotext.read(text).task == one
+    assert "Variation" not in infotext.write(info_of(TextToImage(seed=5, variation_seed=6)))
 
 
 def test_adapters_are_told_by_a1111s_names_and_stay_in_the_prompt():
@@ -106,16 +106,16 @@ def test_adapters_are_told_by_a1111s_names_and_stay_in_the_prompt():
         {"kind": "embedding", "name": "moody", "hash": "bb22"},
         {"kind": "lora", "name": "hard", "weight": 1.0, "hash": "cc33"},
     ]
-    text = infotext(info_of(asked) | {"adapters": used})
+    text = infotext.write(info_of(asked) | {"adapters": used})
     assert 'Lora hashes: "soft: aa11, hard: cc33", TI hashes: "moody: bb22"' in text
-    found = from_infotext(text)
+    found = infotext.read(text)
     assert (found.task.prompt, found.unread) == (asked.prompt, ())
     for odd in (7, ["soft"], [{}], None):
-        assert "hashes" not in infotext(info_of(asked) | {"adapters": odd})
+        assert "hashes" not in infotext.write(info_of(asked) | {"adapters": odd})
 
 
 def test_a_picture_of_a1111_lists_what_has_no_place_here():
-    recipe = from_infotext(
+    recipe = infotext.read(
         "masterpiece, a cat\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, "
         "Schedule type: SGM Uniform, CFG scale: 7, Seed: 123, Size: 512x768, Model: dream, Clip skip: 2, "
         'Lora hashes: "a: 1, b: 2", Steps2: x'
@@ -128,7 +128,7 @@ def test_a_picture_of_a1111_lists_what_has_no_place_here():
 
 
 def test_values_out_of_limits_are_left_out_and_listed():
-    recipe = from_infotext("cat\nSteps: 9999, Sampler: DDIM, CFG scale: 7, Seed: 1, Size: 500x512, Model: x")
+    recipe = infotext.read("cat\nSteps: 9999, Sampler: DDIM, CFG scale: 7, Seed: 1, Size: 500x512, Model: x")
     assert recipe.task is not None
     assert (recipe.task.steps, recipe.task.width, recipe.task.height) == (20, 256, 512)
     assert any("steps is 9999" in line for line in recipe.unread)
@@ -137,7 +137,7 @@ def test_values_out_of_limits_are_left_out_and_listed():
 
 @given(st.text(max_size=400))
 def test_any_infotext_is_read_without_harm(source):
-    recipe = from_infotext(source)
+    recipe = infotext.read(source)
     assert recipe.task is None or isinstance(recipe.task, Task)
 
 
@@ -150,7 +150,7 @@ def test_any_infotext_is_read_without_harm(source):
 )  # fmt: skip
 def test_a_damaged_recipe_does_no_harm(damaged, tmp_path):
     chunks = PngInfo()
-    chunks.add_itxt(metadata.RECIPE_CHUNK, damaged)
+    chunks.add_itxt(metadata.files.RECIPE_CHUNK, damaged)
     Image.new("RGB", (1, 1)).save(tmp_path / "e.png", pnginfo=chunks)
     with Image.open(tmp_path / "e.png") as saved:
         recipe = read(saved)
@@ -187,7 +187,7 @@ INFOTEXT = "a cat, 猫\nNegative prompt: dull\nSteps: 9, Sampler: Euler, CFG sca
 @pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le"])
 def test_the_exif_comment_of_other_tools_is_read(suffix, order, picture, tmp_path):
     exif = Image.Exif()
-    exif.get_ifd(metadata.EXIF)[metadata.USER_COMMENT] = b"UNICODE\0" + INFOTEXT.encode(order)
+    exif.get_ifd(metadata.files.EXIF)[metadata.files.USER_COMMENT] = b"UNICODE\0" + INFOTEXT.encode(order)
     picture.save(tmp_path / f"theirs.{suffix}", exif=exif)
     with Image.open(tmp_path / f"theirs.{suffix}") as saved:
         task = read(saved).task
@@ -197,7 +197,7 @@ def test_the_exif_comment_of_other_tools_is_read(suffix, order, picture, tmp_pat
 
 def test_an_exif_comment_that_says_nothing_is_no_recipe(picture, tmp_path):
     exif = Image.Exif()
-    exif.get_ifd(metadata.EXIF)[metadata.USER_COMMENT] = b"\xff\xd8\0"
+    exif.get_ifd(metadata.files.EXIF)[metadata.files.USER_COMMENT] = b"\xff\xd8\0"
     picture.save(tmp_path / "odd.jpg", exif=exif)
     with Image.open(tmp_path / "odd.jpg") as saved:
         assert read(saved).unread == ()
@@ -210,7 +210,7 @@ def test_an_exif_comment_that_says_nothing_is_no_recipe(picture, tmp_path):
 def test_every_picture_says_that_a_model_made_it(more, word, picture, tmp_path):
     write(picture, tmp_path / "marked.png", info_of(TASK) | more)
     with Image.open(tmp_path / "marked.png") as saved:
-        packet = saved.text[metadata.XMP_CHUNK]
+        packet = saved.text[metadata.files.XMP_CHUNK]
     described = ElementTree.fromstring(packet.split("?>", 1)[1].rsplit("<?", 1)[0])[0][0]
     assert described.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType") == (
         f"http://cv.iptc.org/newscodes/digitalsourcetype/{word}"
@@ -274,7 +274,7 @@ def test_a_webp_loses_no_pixel(picture, tmp_path):
 
 
 def test_a_walk_too_long_for_a_jpeg_is_left_out_and_a_prompt_too_long_is_refused(picture, tmp_path):
-    walk = dict.fromkeys(metadata.WALKED, [0.123456789] * 1000)
+    walk = dict.fromkeys(metadata.files.WALKED, [0.123456789] * 1000)
     write(picture, tmp_path / "f.jpg", info_of(TASK) | walk)
     with Image.open(tmp_path / "f.jpg") as saved:
         recipe = read(saved)
@@ -298,7 +298,7 @@ def test_a_walk_too_long_for_a_jpeg_is_left_out_and_a_prompt_too_long_is_refused
     ],
 )
 def test_older_names_of_samplers_are_understood(said, sampler, schedule):
-    task = from_infotext(f"a cat\nSteps: 20, {said}, CFG scale: 7, Seed: 5").task
+    task = infotext.read(f"a cat\nSteps: 20, {said}, CFG scale: 7, Seed: 5").task
     assert task is not None
     assert (task.sampler, task.schedule) == (sampler, schedule)
 
@@ -316,7 +316,7 @@ def test_older_names_of_samplers_are_understood(said, sampler, schedule):
     ],
 )
 def test_a_strength_tells_what_was_asked_for(said, kind, unread):
-    recipe = from_infotext(f"a cat\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, {said}")
+    recipe = infotext.read(f"a cat\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, {said}")
     assert recipe.task is not None
     assert recipe.task.kind == kind
     assert recipe.unread == (("Denoising strength", "Hires upscale") if unread is None else unread)

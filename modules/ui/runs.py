@@ -10,9 +10,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modules import metadata
 from modules.engine.grids import Grid
 from modules.engine.sheets import Sheet
+from modules.metadata import infotext
 from modules.tasks import Task
 from modules.ui import gallery
 from modules.ui.snr_panel import levels_message, walked
@@ -170,7 +170,7 @@ def shown(path: Path, info: Mapping[str, Any], index: int) -> dict[str, Any]:
     visited = levels_message(
         {name: info[key] for name, key in VISITED.items()}, f"{path_walked}, seed {info['seeds'][index]}"
     )
-    text = metadata.infotext({**info, "seed": info["seeds"][index]})
+    text = infotext.write({**info, "seed": info["seeds"][index]})
     return gallery.picture(path, info, index, text, visited)
 
 

@@ -160,7 +160,7 @@ def test_the_folds_fit_a_phone(visit, dark, tmp_path):
 def test_a_picture_dropped_on_the_page_gives_its_settings(visit, tmp_path):
     chunks = "a cat\nSteps: 12, Sampler: Euler, Schedule type: Karras, CFG scale: 7, Seed: 5, Clip skip: 2"
     exif = Image.Exif()
-    exif.get_ifd(metadata.EXIF)[metadata.USER_COMMENT] = b"UNICODE\0" + chunks.encode("utf-16-be")
+    exif.get_ifd(metadata.files.EXIF)[metadata.files.USER_COMMENT] = b"UNICODE\0" + chunks.encode("utf-16-be")
     Image.new("RGB", (8, 8)).save(tmp_path / "theirs.jpg", exif=exif)
     page = visit()
     page.evaluate(

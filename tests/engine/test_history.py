@@ -198,7 +198,7 @@ def test_files_that_come_and_go_behind_its_back(history):
     Image.new("RGB", (4, 4)).save(history.folder / "holiday.png")
     (history.folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n....")
     foreign = PngInfo()
-    foreign.add_itxt(metadata.RECIPE_CHUNK, '{"kind": "text_to_image", "seeds": 3}')
+    foreign.add_itxt(metadata.files.RECIPE_CHUNK, '{"kind": "text_to_image", "seeds": 3}')
     Image.new("RGB", (4, 4)).save(history.folder / "foreign.png", pnginfo=foreign)
     history.heal()
     assert set(names(history)) == {kept, brought}
@@ -236,9 +236,9 @@ def kill_at(monkeypatch, target, name, call):
     [
         (History, "_write_row", 0, False),
         (metadata, "write", 0, False),
-        (metadata.os, "fsync", 0, False),
-        (metadata.os, "replace", 0, False),
-        (metadata, "_sync_folder", 0, True),
+        (metadata.files.os, "fsync", 0, False),
+        (metadata.files.os, "replace", 0, False),
+        (metadata.files, "_sync_folder", 0, True),
         (History, "_write_row", 1, True),
     ],
 )

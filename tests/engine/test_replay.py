@@ -8,7 +8,7 @@ from PIL import Image
 
 from modules.engine.generation import generate
 from modules.engine.replay import ReplayError, compared, differing, task_of
-from modules.metadata import Recipe, from_infotext, read, write
+from modules.metadata import Recipe, infotext, read, write
 from modules.models.catalog import card_for_folder
 from modules.models.loading import load
 from modules.tasks import ClassConditional, Inpaint, TextToImage
@@ -82,7 +82,7 @@ def test_what_differs_is_named_and_what_cannot_matter_is_not(model):
 
 
 def test_a_picture_of_another_tool_can_be_tried(model):
-    recipe = from_infotext("a cat\nSteps: 2, Sampler: Euler, CFG scale: 3, Seed: 9, Size: 64x64")
+    recipe = infotext.read("a cat\nSteps: 2, Sampler: Euler, CFG scale: 3, Seed: 9, Size: 64x64")
     asked, index = task_of(recipe)
     assert (asked.seed, asked.steps, index) == (9, 2, 0)
 
