@@ -153,7 +153,7 @@ class Scheduler:
         """A run of so many steps on a new diffusers scheduler, begun late where ``strength`` is below 1."""
         if isinstance(self.noise_schedule, FlowSchedule):
             return flow_walk(self.sampler, self.spacing, self.noise_schedule, steps, strength)
-        scheduler = copy.deepcopy(prototype(self.sampler, self.spacing, self.noise_schedule))
+        scheduler = fresh(prototype(self.sampler, self.spacing, self.noise_schedule))
         spread_steps(scheduler, steps)
         scheduler.set_timesteps(steps)
         if self.spacing.table:
@@ -186,7 +186,7 @@ def flow_walk(
     sampler: Sampler, spacing: Spacing, flow: FlowSchedule, steps: int, strength: float = 1.0
 ) -> Walk:
     """A run over a rectified flow, whose scheduler keeps the flow's own sample and hears its velocity."""
-    scheduler = copy.deepcopy(flow_prototype(sampler))
+    scheduler = fresh(flow_prototype(sampler))
     sigmas = np.minimum(spacing.respace(flow.sigmas(steps)), sampler.highest)
     scheduler.lay(sigmas, sampler.calls_per_step)
     begin = first_call(sampler, steps, strength)
@@ -223,6 +223,14 @@ def prototype(sampler: Sampler, spacing: Spacing, noise_schedule: NoiseSchedule)
     return scheduler
 
 
+def fresh(scheduler: Any) -> Any:
+    """A copy that walks apart from its original; the configuration, which diffusers never writes in, is shared.
+
+    It holds the grid as a list of numbers, and copying those takes longer than a step of a sampler.
+    """
+    return copy.deepcopy(scheduler, {id(scheduler.config): scheduler.config})
+
+
 def spread_steps(scheduler: Any, steps: int) -> None:
     """Put right diffusers' even spacings at the numbers of steps where they miscount.
 
@@ -239,7 +247,8 @@ def spread_steps(scheduler: Any, steps: int) -> None:
     if way == "trailing":
         hairs = (length * (1 + count * sys.float_info.epsilon) for count in itertools.count())
         length = next(hair for hair in hairs if math.ceil(hair / (hair / steps)) == steps)
-    scheduler.register_to_config(timestep_spacing=way, num_train_timesteps=length)
+    if (way, length) != (scheduler.config.get("timestep_spacing"), scheduler.config.num_train_timesteps):
+        scheduler.register_to_config(timestep_spacing=way, num_train_timesteps=length)  # slow: it is logged whole
 
 
 def sigmas_from_table(table: tuple[float, ...], steps: int, calls_per_step: int) -> Any:

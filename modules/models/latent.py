@@ -105,16 +105,18 @@ class LatentModel:
         itself the task's own width and height.
         """
         scene, name = scene or Scene(task.width, task.height), class_of(task)
-        words = [task.prompt.strip(), task.negative_prompt.strip(), ""]
-        encoded = self.text(words)
-        prompt, negative, _ = (with_class(self.tell(text, scene), self.classes, None) for text in encoded)
+        classed = isinstance(task, ClassConditional) and self.classes is not None
+        words = [task.prompt.strip(), task.negative_prompt.strip()]
+        texts = list(dict.fromkeys([*words, ""] if classed else words))  # each read once, all in one batch
+        encoded = dict(zip(texts, self.text(texts), strict=True))
+        prompt, negative = (with_class(self.tell(encoded[text], scene), self.classes, None) for text in words)
         if self.zeroes_empty and not words[1]:
             negative = without_words(negative)
         weighted = []
         if words[0] or (words[1] and name is None):
             weighted.append((prompt, task.guidance_scale))
-        if isinstance(task, ClassConditional) and self.classes is not None:
-            weighted.append((with_class(self.tell(encoded[2], scene), self.classes, name), task.class_scale))
+        if classed:
+            weighted.append((with_class(self.tell(encoded[""], scene), self.classes, name), task.class_scale))
         base = negative
         if isinstance(task, InstructEdit):
             base, weighted = over_a_picture(negative, weighted, task.image_guidance_scale)
@@ -122,7 +124,7 @@ class LatentModel:
             told = guidance_embedding(task.guidance_scale, self.unet.config.time_cond_proj_dim)
             weighted = [(replace(prompt, guidance=told), 1.0)]
         controls, record = self._controls(task, timesteps) if isinstance(task, Controlled) else ((), {})
-        words_cut = sum(text.words_cut for text in encoded)
+        words_cut = sum(text.words_cut for text in encoded.values())
         return Conditions(base, tuple(weighted), words_cut, controls, record)
 
     @torch.no_grad()

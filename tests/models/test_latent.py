@@ -62,6 +62,28 @@ def test_a_long_prompt_keeps_one_class_token_and_equal_lengths(model):
     assert lengths.pop() % 32 == 1
 
 
+@pytest.mark.parametrize(
+    ("task", "read"),
+    [
+        (TextToImage(prompt="cat"), ["cat", ""]),
+        (TextToImage(prompt=" cat ", negative_prompt="cat"), ["cat"]),
+        (TextToImage(), [""]),
+        (TextToImage(prompt="cat", negative_prompt="blue"), ["cat", "blue"]),
+        (ClassConditional(class_name="cat"), [""]),
+        (ClassConditional(class_name="cat", prompt="red", negative_prompt="blue"), ["red", "blue", ""]),
+    ],
+)
+def test_no_text_is_read_twice_nor_without_need(model, task, read):
+    asked = []
+
+    def text(prompts):
+        asked.extend(prompts)
+        return model.text(prompts)
+
+    dataclasses.replace(model, text=text).conditions(task)
+    assert asked == read
+
+
 def test_no_such_class_is_a_sentence(model):
     with pytest.raises(TaskError, match="class_name is 'dog'; it must be one of apple, cat, rocket, star"):
         model.conditions(ClassConditional(class_name="dog"))
