@@ -9,6 +9,7 @@
     python -m modules.training.revive       go on from the shipped weights, where the run is gone
     python -m modules.training.export       write assets/pocket
     python -m modules.training.control      a ControlNet, then export         0.25 s a sample, one core
+    python -m modules.training.rebase       the ControlNet goes on with a base that has moved
     python -m modules.training.sight        sees depth                        10 min, one core
     python -m modules.training.obedience    scores of the ControlNet
     python -m modules.training.judge        names things, for the scores      5 min

@@ -11,13 +11,11 @@ paper's authors call sd_locked=False; the ControlNet then brings that decoder, a
 
 import argparse
 import copy
-import dataclasses
-import itertools
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,11 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.controlnets.controlnet import ControlNetModel
-from PIL import Image
 
-from modules.conditions.depth import depth_map
-from modules.conditions.edges import edges
-from modules.conditions.pose import draw
 from modules.models.catalog import CONTROLNETS, card_for_folder
 from modules.models.controls import DECODER
 from modules.models.files import fingerprint
@@ -40,126 +34,10 @@ from modules.models.loading import load
 from modules.training.checkpoint import load_state, resume_run, save_run
 from modules.training.denoiser import learning_rate, train_on_epsilon
 from modules.training.export import save_in_shards, write_manifest
-from modules.training.text import TOKENS
+from modules.training.scene_cache import MAPS, SHARES, as_input, batch, cache, listen, maps_of
 
-NO_CAPTION = 0.3  # so many captions are dropped, so that the map speaks for itself
 EMBEDDING = (8, 16, 32, 64, 128)  # widths of the map's own encoder; each but the first halves its side
-BATCH = 16  # pictures encoded at once
 TRAINED = 2  # of the layers of the map's own encoder, so many at the end learn
-SHARES = {"pose": 0.5, "depth": 0.3, "canny": 0.2}  # how often each kind of map is drawn, where all are
-
-
-@dataclass(frozen=True)
-class Cached:
-    """Scenes as training reads them.
-
-    latents (N, C, h, w), text states (N, captions, tokens, width) and those of no words, (1, tokens, width);
-    by kind, which scenes have a map, (M,), and what the first layers of the map's encoder make of it,
-    (M, c, 2h, 2w).
-    """
-
-    latents: np.ndarray
-    text: np.ndarray
-    empty: np.ndarray
-    heard: Mapping[str, tuple[np.ndarray, np.ndarray]]
-
-
-def pose_map(keypoints: np.ndarray, size: int, hidden: bool) -> np.ndarray | None:
-    """The skeleton of (18, 3) keypoints in pixels, (size, size, 3) uint8; None without a person.
-
-    Half of all pictures keep their hidden joints (`hidden`), as drawn poses do; detectors leave these out.
-    """
-    if np.isnan(keypoints).any():
-        return None
-    shares = keypoints[:, :2] / size
-    seen = (hidden | (keypoints[:, 2] > 0)) & ((shares >= 0) & (shares <= 1)).all(1)
-    person = tuple(
-        (float(x), float(y)) if there else None for (x, y), there in zip(shares, seen, strict=True)
-    )
-    return np.asarray(draw([person], size, size))
-
-
-def pose_maps(data: Path) -> Iterator[np.ndarray | None]:
-    """A skeleton for every scene with a figure in it."""
-    size = np.load(data / "rgb.npy", mmap_mode="r").shape[1]
-    for i, points in enumerate(np.load(data / "keypoints.npy")):
-        yield pose_map(points, size, hidden=i % 2 == 0)
-
-
-def depth_maps(data: Path) -> Iterator[np.ndarray | None]:
-    """The depth of every scene."""
-    return (np.asarray(depth_map(depth)) for depth in np.load(data / "depth.npy", mmap_mode="r"))
-
-
-def edge_maps(data: Path) -> Iterator[np.ndarray | None]:
-    """The edges of every scene."""
-    return (np.asarray(edges(Image.fromarray(rgb))) for rgb in np.load(data / "rgb.npy", mmap_mode="r"))
-
-
-MAPS: dict[str, Callable[[Path], Iterator[np.ndarray | None]]] = {
-    "pose": pose_maps,
-    "depth": depth_maps,
-    "canny": edge_maps,
-}
-
-
-def maps_of(data: Path, kind: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Which scenes have a map of that kind, `most` of them at most, and the maps, (N, H, W, 3) uint8."""
-    there = ((i, one) for i, one in enumerate(MAPS[kind](data)) if one is not None)
-    rows, maps = zip(*itertools.islice(there, most), strict=True)
-    return np.array(rows), np.stack(maps)
-
-
-def cache(data: Path, folder: Path, model: LatentModel) -> Cached:
-    """What training reads of the scenes, made once, but for the maps as they are heard: `listen` adds them.
-
-    What an autoencoder or a text encoder of other weights made, or another number of scenes, is made again.
-    """
-    scenes, captions = (
-        np.load(data / "rgb.npy", mmap_mode="r"),
-        json.loads((data / "captions.json").read_text()),
-    )
-    facts = {"base": model.hash, "scenes": len(scenes)}
-    done = folder / "cache.json"
-    if not done.exists() or json.loads(done.read_text()) != facts:
-        for stale in folder.glob("*.npy"):
-            stale.unlink()
-        latents = [
-            model.encode(as_input(scenes[i : i + BATCH]) * 2 - 1)
-            for i in range(0, len(scenes), BATCH)
-        ]
-        # What is beyond the first window was cut off when the base was trained, too.
-        states = [torch.cat([one.states[:, :TOKENS].half() for one in model.text(said)]) for said in captions]
-        for name, made in (
-            ("latents", torch.cat(latents).half()),
-            ("text", torch.stack(states)),
-            ("empty", model.text([""])[0].states),
-        ):
-            np.save(folder / f"{name}.npy", np.asarray(made))
-        done.write_text(json.dumps(facts))
-    parts = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "text", "empty"))
-    return Cached(*parts, {})
-
-
-@torch.no_grad()
-def listen(cached: Cached, data: Path, folder: Path, network: "Led", kinds: Sequence[str]) -> Cached:
-    """The cached scenes with their maps as the network's first layers hear them, made once."""
-    heard = {}
-    for kind in kinds:
-        paths = [folder / f"{kind}-{name}.npy" for name in ("rows", "heard")]
-        if not all(path.exists() for path in paths):
-            rows, maps = maps_of(data, kind)
-            made = [network.first_layers(as_input(maps[i : i + BATCH])) for i in range(0, len(maps), BATCH)]
-            for path, array in zip(paths, (rows, torch.cat(made).half().numpy()), strict=True):
-                np.save(path, array)
-        rows, made = (np.load(path, mmap_mode="r") for path in paths)
-        heard[kind] = (rows, made)
-    return dataclasses.replace(cached, heard=heard)
-
-
-def as_input(maps: np.ndarray) -> torch.Tensor:
-    """Maps (N, H, W, 3) uint8 as a ControlNet takes them: (N, 3, H, W) from 0 to 1."""
-    return torch.from_numpy(np.array(maps)).permute(0, 3, 1, 2) / 255
 
 
 def encoder_copy(model: LatentModel) -> ControlNetModel:
@@ -241,26 +119,6 @@ class Led(torch.nn.Module):
         return self.control
 
 
-def batch(
-    cached: Cached, n: int, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """n scenes' latents, text states with 30% of the captions dropped, and what is heard of their maps."""
-    kinds = list(cached.heard)
-    shares = np.array([SHARES[kind] for kind in kinds])
-    rows, heard = [], []
-    for kind in rng.choice(kinds, n, p=shares / shares.sum()):
-        of, made = cached.heard[kind]
-        i = int(rng.integers(len(of)))
-        rows.append(int(of[i]))
-        heard.append(made[i])
-    which = rng.integers(0, cached.text.shape[1], n)
-    text = np.stack([cached.text[row, i] for row, i in zip(rows, which, strict=True)]).astype(np.float32)
-    dropped = torch.from_numpy(rng.random(n) < NO_CAPTION)[:, None, None]
-    states = torch.where(dropped, torch.from_numpy(cached.empty.copy()), torch.from_numpy(text))
-    latents = torch.from_numpy(np.stack([cached.latents[row] for row in rows]).astype(np.float32))
-    return latents, states, torch.from_numpy(np.stack(heard).astype(np.float32))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How long and how hard to train, and what."""
@@ -282,7 +140,7 @@ def train(base: Path, data: Path, folder: Path, plan: Plan) -> None:
     cached = cache(data, folder, model)
     network = Led(model, plan.unlock)
     waken(network.ear, as_input(np.concatenate([maps_of(data, kind, 32)[1] for kind in plan.kinds])))
-    cached = listen(cached, data, folder, network, plan.kinds)
+    cached = listen(cached, data, folder, network.first_layers, plan.kinds)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         [weight for weight in network.parameters() if weight.requires_grad],

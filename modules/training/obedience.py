@@ -25,8 +25,8 @@ from modules.models.catalog import read_catalogue
 from modules.models.latent import LatentModel
 from modules.models.loading import load, set_threads
 from modules.tasks import Controlled, Task
-from modules.training.control import pose_map
 from modules.training.evaluate import contact_sheet, painted
+from modules.training.scene_cache import pose_map
 from modules.training.sight import held_out_scenes, nearness, spearman
 from modules.training.toyland.scenes import BACKDROPS, Scene
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from modules.conditions.control import recognise
 from modules.models.catalog import card_for_folder
 from modules.models.loading import load
-from modules.training import control
+from modules.training import control, scene_cache
 from modules.training.checkpoint import load_state
+from modules.training.rebase import rebase
 from modules.training.toyland.__main__ import render_scenes
 from modules.training.toyland.scenes import scene
 
@@ -53,29 +55,29 @@ def test_scenes_are_rendered_with_their_keypoints(tmp_path, monkeypatch):
     np.testing.assert_allclose(keypoints[0], expected)
 
 
-@pytest.mark.parametrize("kind", control.MAPS)
+@pytest.mark.parametrize("kind", scene_cache.MAPS)
 def test_maps_are_those_that_the_app_recognises(kind, data):
-    rows, maps = control.maps_of(data, kind)
+    rows, maps = scene_cache.maps_of(data, kind)
     keypoints = np.load(data / "keypoints.npy")
     figures = np.flatnonzero(~np.isnan(keypoints).any((1, 2)))
     assert list(rows) == (list(figures) if kind == "pose" else list(range(6)))
     assert maps.shape == (len(rows), 64, 64, 3)
     large = [Image.fromarray(one).resize((256, 256)) for one in maps]
     assert {recognise(picture) for picture in large} == {kind}
-    assert len(control.maps_of(data, kind, most=2)[0]) == 2
+    assert len(scene_cache.maps_of(data, kind, most=2)[0]) == 2
 
 
 def test_hidden_joints_are_drawn_for_half_of_the_pictures_and_outside_ones_never():
     keypoints = np.full((18, 3), 32.0, np.float32)
     keypoints[:, 0] = np.linspace(4, 60, 18)
     keypoints[:, 2] = 1
-    whole = control.pose_map(keypoints, 64, hidden=False)
+    whole = scene_cache.pose_map(keypoints, 64, hidden=False)
     keypoints[4, 2] = 0
-    assert np.array_equal(control.pose_map(keypoints, 64, hidden=True), whole)
-    assert not np.array_equal(control.pose_map(keypoints, 64, hidden=False), whole)
+    assert np.array_equal(scene_cache.pose_map(keypoints, 64, hidden=True), whole)
+    assert not np.array_equal(scene_cache.pose_map(keypoints, 64, hidden=False), whole)
     keypoints[4, 0] = 70
     assert np.array_equal(
-        control.pose_map(keypoints, 64, hidden=True), control.pose_map(keypoints, 64, hidden=False)
+        scene_cache.pose_map(keypoints, 64, hidden=True), scene_cache.pose_map(keypoints, 64, hidden=False)
     )
 
 
@@ -111,7 +113,7 @@ def test_what_is_heard_once_is_what_the_whole_controlnet_hears(base):
 def test_a_wakened_encoder_hands_maps_on_at_unit_variance(base, data):
     network = control.encoder_copy(load(card_for_folder(base), "cpu"))
     embedding = network.controlnet_cond_embedding
-    maps = control.as_input(control.maps_of(data, "pose")[1])
+    maps = scene_cache.as_input(scene_cache.maps_of(data, "pose")[1])
 
     def spread():
         """How much the last layer's answer differs from place to place."""
@@ -128,16 +130,16 @@ def test_a_wakened_encoder_hands_maps_on_at_unit_variance(base, data):
 
 
 def test_captions_are_dropped_for_three_in_ten_and_every_kind_has_its_share():
-    heard = {kind: (np.arange(4), np.full((4, 1, 1, 1), i)) for i, kind in enumerate(control.SHARES)}
-    cached = control.Cached(
+    heard = {kind: (np.arange(4), np.full((4, 1, 1, 1), i)) for i, kind in enumerate(scene_cache.SHARES)}
+    cached = scene_cache.Cached(
         latents=np.zeros((4, 1, 1, 1), np.float16),
         text=np.ones((4, 3, 1, 1), np.float16),
         empty=np.zeros((1, 1, 1), np.float32),
         heard=heard,
     )
-    _, text, heard = control.batch(cached, 20_000, np.random.default_rng(0))
+    _, text, heard = scene_cache.batch(cached, 20_000, np.random.default_rng(0))
     assert text.mean().item() == pytest.approx(0.7, abs=0.02)
-    for i, share in enumerate(control.SHARES.values()):
+    for i, share in enumerate(scene_cache.SHARES.values()):
         assert (heard == i).float().mean().item() == pytest.approx(share, abs=0.02)
 
 
@@ -170,15 +172,31 @@ def test_what_is_cached_is_made_anew_for_another_base(base, data, tmp_path):
     model = load(card_for_folder(base), "cpu")
     folder = tmp_path / "run"
     folder.mkdir()
-    first = control.cache(data, folder, model)
+    first = scene_cache.cache(data, folder, model)
     made = (folder / "latents.npy").stat().st_mtime_ns
-    control.cache(data, folder, model)
+    scene_cache.cache(data, folder, model)
     assert (folder / "latents.npy").stat().st_mtime_ns == made
     picture = torch.from_numpy(np.load(data / "rgb.npy")[2:3]).permute(0, 3, 1, 2) / 127.5 - 1
     np.testing.assert_allclose(first.latents[2], model.encode(picture)[0], atol=2e-3)
     (folder / "cache.json").write_text("{}")
-    control.cache(data, folder, model)
+    scene_cache.cache(data, folder, model)
     assert (folder / "latents.npy").stat().st_mtime_ns > made
+
+
+def test_a_controlnet_follows_its_base_and_keeps_what_it_learned(base, data, tmp_path):
+    train(base, data, tmp_path / "run", steps=2, unlock=True)
+    learned = load_state(tmp_path / "run" / "control.pt")
+    moved_on = shutil.copytree(base, tmp_path / "moved")
+    (moved_on / "manifest.json").unlink(missing_ok=True)
+    for path in (moved_on / "unet").glob("*.safetensors"):
+        save_file({name: weight + 0.25 for name, weight in load_file(path).items()}, path)
+    rebase(base, moved_on, tmp_path / "run")
+    followed = load_state(tmp_path / "run" / "control.pt")
+    assert followed["step"] == learned["step"]
+    ours = load(card_for_folder(base), "cpu").unet.state_dict()
+    for name, weight in followed["network"].items():
+        copied = name.removeprefix("control.").removeprefix("unet.") in ours and name[:4] != "ear."
+        torch.testing.assert_close(weight, learned["network"][name] + (0.25 if copied else 0))
 
 
 def test_what_is_exported_is_loaded_as_it_was_trained(base, data, tmp_path):
