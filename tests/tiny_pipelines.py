@@ -115,11 +115,16 @@ CHAT = (
 )
 
 
+LOOKING = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+"""What Qwen's vision-language models mark a picture with; tokens 259 to 262 here."""
+
+
 def qwen_tokenizer() -> Any:
     """Qwen's tokenizer with one token a byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [*alphabet, "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    pieces = [*alphabet, "<|endoftext|>", "<|im_start|>", "<|im_end|>", *LOOKING]
     tokenizer = transformers.Qwen2Tokenizer({piece: i for i, piece in enumerate(pieces)}, [])
+    tokenizer.add_special_tokens({"additional_special_tokens": [*LOOKING]})
     tokenizer.chat_template = CHAT
     return tokenizer
 
@@ -136,20 +141,21 @@ def qwen3(layers: int, head: bool) -> Any:
 def qwen_vision() -> Any:
     """A Qwen2.5-VL vision-language model."""
     text = {
-        "vocab_size": 260, "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2,
+        "vocab_size": 263, "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
         "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
     }  # fmt: skip
     vision = {"depth": 1, "hidden_size": WIDTH, "num_heads": 2, "intermediate_size": 64,
               "out_hidden_size": WIDTH, "fullatt_block_indexes": [0]}  # fmt: skip
     config = transformers.Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, image_token_id=256, video_token_id=257
-    )
+        text_config=text, vision_config=vision, vision_start_token_id=259, vision_end_token_id=260,
+        image_token_id=261, video_token_id=262,
+    )  # fmt: skip
     return transformers.Qwen2_5_VLForConditionalGeneration(config)
 
 
-def qwen_image() -> Any:
-    """Qwen-Image: a vision-language model for words, a video's autoencoder."""
+def qwen_image(edit: str = "") -> Any:
+    """Qwen-Image: a vision-language model for words, a video's autoencoder; or an "Edit" or "EditPlus"."""
     transformer = diffusers.QwenImageTransformer2DModel(
         patch_size=2, in_channels=64, out_channels=16, num_layers=1, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=WIDTH, axes_dims_rope=(4, 6, 6),
@@ -159,7 +165,17 @@ def qwen_image() -> Any:
         use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192,
         shift_terminal=0.02,
     )  # fmt: skip
-    return diffusers.QwenImagePipeline(scheduler, vae, qwen_vision(), qwen_tokenizer(), transformer)
+    kind = getattr(diffusers, f"QwenImage{edit}Pipeline")
+    tokenizer = qwen_tokenizer()
+    looks = {"processor": qwen_processor(tokenizer)} if edit else {}
+    return kind(scheduler, vae, qwen_vision(), tokenizer, transformer=transformer, **looks)
+
+
+def qwen_processor(tokenizer: Any) -> Any:
+    """What makes a picture and words into the input of Qwen's vision-language model."""
+    images = transformers.Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=1024 * 1024)
+    videos = transformers.Qwen2VLVideoProcessor()
+    return transformers.Qwen2VLProcessor(images, tokenizer, videos, chat_template=CHAT)
 
 
 def z_image() -> Any:

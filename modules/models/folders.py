@@ -13,6 +13,7 @@ from modules.tasks import Limits
 
 PAINTING = ("text_to_image", "image_to_image", "inpaint")
 EDITING = ("text_to_image", "instruct_edit")
+EDITING_ONLY = ("instruct_edit",)
 NO_GUIDANCE = {"guidance_scale": Limits(1.0, 1.0, 0.1)}
 FLOW = {"sampler": "Euler", "schedule": "default"}
 
@@ -66,6 +67,14 @@ PIPELINES: dict[str, Kind] = {
     "QwenImagePipeline": Kind(
         "qwen-image", "modules.models.qwen_image.QwenImage",
         defaults={"steps": 50, "guidance_scale": 4.0, **FLOW},
+    ),
+    "QwenImageEditPipeline": Kind(
+        "qwen-image", "modules.models.qwen_image.QwenImageEdit", EDITING_ONLY,
+        {"steps": 50, "guidance_scale": 4.0, "image_guidance_scale": 1.0, **FLOW},
+    ),
+    "QwenImageEditPlusPipeline": Kind(
+        "qwen-image", "modules.models.qwen_image.QwenImageEditPlus", EDITING_ONLY,
+        {"steps": 40, "guidance_scale": 4.0, "image_guidance_scale": 1.0, **FLOW},
     ),
     "ZImagePipeline": Kind(
         "z-image", "modules.models.z_image.ZImage", defaults={"steps": 9, "guidance_scale": 1.0, **FLOW}

@@ -138,9 +138,9 @@ class PipelineModel:
         told, cut = self.words(prompt, task, scene), self._cut(prompt) + self._cut(negative)
         if self.guidance() == "true":
             if prompt == negative or task.guidance_scale == 1:
-                return Conditions(told, (), cut)
-            weighted = ((told, task.guidance_scale),)
-            return Conditions(self.words(negative, task, scene), weighted, cut, rescale=self.rescale)
+                return Conditions(told, (), cut, record=self.record)
+            base, weighted = self.words(negative, task, scene), ((told, task.guidance_scale),)
+            return Conditions(base, weighted, cut, record=self.record, rescale=self.rescale)
         if negative:
             raise TaskError(
                 "negative_prompt",

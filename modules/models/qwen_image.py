@@ -1,13 +1,17 @@
-"""Qwen-Image answers here: a vision-language model for words, a video's autoencoder, guidance that keeps the
-length of every token's answer."""
+"""Qwen-Image and its editors answer here: a vision-language model for words, a video's autoencoder, guidance
+that keeps the length of every token's answer."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
+from modules.images import open_picture
 from modules.models.conditioning import Scene
 from modules.models.pipelines import PipelineModel, Told, expanded, packed, unpacked
 from modules.tasks import Task
@@ -43,14 +47,19 @@ class QwenImage(PipelineModel):
     def ask(self, x: torch.Tensor, t: float, told: Told) -> torch.Tensor:
         """The velocity at flow sample `x`."""
         height, width = x.shape[-2:]
+        tokens, shapes = packed(x), [(1, height // 2, width // 2)]
+        heard = {name: expanded(value, len(x)) for name, value in told.items()}
+        if (beside := heard.pop("beside", None)) is not None:
+            tokens = torch.cat([tokens, packed(beside.to(x))], dim=1)
+            shapes.append((1, beside.shape[-2] // 2, beside.shape[-1] // 2))
         answer = self.pipe.transformer(
-            hidden_states=packed(x),
+            hidden_states=tokens,
             timestep=self.timesteps(x, t) / 1000,
-            img_shapes=[[(1, height // 2, width // 2)]] * len(x),
+            img_shapes=[shapes] * len(x),
             return_dict=False,
-            **{name: expanded(value, len(x)) for name, value in told.items()},
+            **heard,
         )[0]
-        return unpacked(answer, height, width)
+        return unpacked(answer[:, : height * width // 4], height, width)
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -80,3 +89,37 @@ class QwenImage(PipelineModel):
         config = self.pipe.vae.config
         mean, std = (torch.tensor(each).to(like) for each in (config.latents_mean, config.latents_std))
         return mean[:, None, None], std[:, None, None]
+
+
+class QwenImageEdit(QwenImage):
+    """A QwenImageEditPipeline's networks: the picture is read beside the sample and seen beside the words."""
+
+    channels_beside = 16
+    record: ClassVar[Mapping[str, Any]] = {"image_guidance_scale": 1.0}  # it has no guidance by the picture
+    SEEN: ClassVar[int] = 0
+    """Pixels at which the vision-language model sees the picture; 0: as many as are painted."""
+
+    def words(self, prompt: str, task: Task, scene: Scene) -> Told:
+        """Token states of the instruction and of the picture, which of them count, and the picture itself."""
+        seen = seen_at(open_picture(task.image), self.SEEN or scene.width * scene.height)
+        states, mask = self.pipe.encode_prompt(prompt, seen, device=self.device)
+        return {
+            "encoder_hidden_states": states,
+            "encoder_hidden_states_mask": mask,
+            "beside": scene.beside,
+        }
+
+
+class QwenImageEditPlus(QwenImageEdit):
+    """A QwenImageEditPlusPipeline's networks, with one picture."""
+
+    SEEN: ClassVar[int] = 384 * 384
+
+
+def seen_at(picture: Image.Image, pixels: int) -> Image.Image:
+    """A picture of about so many pixels, in its own shape, with sides that are multiples of 32."""
+    width = math.sqrt(pixels * picture.width / picture.height)
+    height = width * picture.height / picture.width
+    return picture.resize(
+        (max(1, round(width / 32)) * 32, max(1, round(height / 32)) * 32), Image.Resampling.LANCZOS
+    )

@@ -1,6 +1,7 @@
 """Families beyond the U-Net: from a saved folder, our loop gives the stock pipeline's picture."""
 
 import dataclasses
+import inspect
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from modules.models.catalog import card_for_folder
 from modules.models.files import LoadError
 from modules.models.loading import load
 from modules.models.pipelines import packed, unpacked
-from modules.models.qwen_image import length_kept
+from modules.models.qwen_image import length_kept, seen_at
 from modules.tasks import (
     ClassConditional,
     ImageToImage,
@@ -251,3 +252,40 @@ def test_kontext_edits_a_picture(folder):
     assert result.info["image_guidance_scale"] == 1.0
     *blind, _ = generate(model, TextToImage(prompt=task.prompt, guidance_scale=2.5, model="kontext", **ASKED))
     assert not torch.allclose(blind[-1].latents, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [4.0, 1.0])
+@pytest.mark.parametrize("kind", ["Edit", "EditPlus"])
+def test_qwen_edits_a_picture(kind, scale, folder, monkeypatch):
+    place = folder(f"qwen-{kind}", "qwen-image", edit=kind)
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE // 8, SIZE // 8, 3), np.uint8)
+    picture = Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    task = InstructEdit(prompt="make it red", negative_prompt="blue", image=picture, guidance_scale=scale,
+                        model=place.name, **ASKED)  # fmt: skip
+    model, steps, result = ours(place, task)
+    pipe = stock(place, f"QwenImage{kind}Pipeline")
+    at_our_size(monkeypatch, pipe)
+    asked = {"image": picture, "prompt": task.prompt, "negative_prompt": "blue", "true_cfg_scale": scale,
+             "num_inference_steps": 4, "height": SIZE, "width": SIZE,
+             "latents": pipe._pack_latents(start(model, task), 1, 16, SIZE // 8, SIZE // 8)}  # fmt: skip
+    theirs = pipe._unpack_latents(pipe(**asked, output_type="latent").images, SIZE, SIZE, 8)[:, :, 0]
+    torch.testing.assert_close(steps[-1].latents, theirs, atol=1e-4, rtol=1e-4)
+    same(result, pipe(**asked).images[0])
+    assert result.info["image_guidance_scale"] == 1.0
+    assert model.card.tasks == ("instruct_edit",)
+
+
+def at_our_size(monkeypatch, pipe):
+    """Stock editors read a picture at a megapixel, whatever they paint; let this one take it as it is."""
+    module = inspect.getmodule(type(pipe))
+    own = module.calculate_dimensions
+
+    def dimensions(area, ratio):
+        return own(SIZE * SIZE if area == 1024 * 1024 else area, ratio)
+
+    monkeypatch.setattr(module, "calculate_dimensions", dimensions)
+
+
+def test_a_picture_is_seen_in_its_own_shape():
+    assert seen_at(Image.new("RGB", (200, 100)), 384 * 384).size == (544, 256)
+    assert seen_at(Image.new("RGB", (64, 512)), 64 * 64).size == (32, 192)
