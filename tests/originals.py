@@ -23,7 +23,7 @@ ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_ou
 
 def write_original(folder: Path, file: Path, notes: dict[str, str] | None = None) -> Path:
     """The pipeline in a folder as one file, its configurations in a folder of the file's name beside it."""
-    tensors = {f"model.diffusion_model.{name}": value for name, value in unet(folder).items()}
+    tensors = {f"model.diffusion_model.{name}": value for name, value in unet(folder / "unet").items()}
     tensors |= {f"first_stage_model.{name}": value for name, value in autoencoder(folder).items()}
     tensors |= texts(folder)
     save_file({name: value.contiguous().clone() for name, value in tensors.items()}, file, notes)
@@ -43,11 +43,27 @@ def renamed(name: str, names: dict[str, str]) -> str:
     return next((new + name.removeprefix(old) for old, new in names.items() if name.startswith(old)), name)
 
 
+def write_original_control(folder: Path, file: Path, start: str = "control_model.") -> Path:
+    """The ControlNet in a folder as one file, under its authors' names, each after `start`."""
+    names = {
+        "controlnet_mid_block": "middle_block_out.0",
+        "controlnet_cond_embedding.conv_in": "input_hint_block.0",
+    }
+    names["controlnet_cond_embedding.conv_out"] = "input_hint_block.14"
+    names |= {f"controlnet_cond_embedding.blocks.{i}.": f"input_hint_block.{2 * i + 2}." for i in range(6)}
+    found = {renamed(name, names): value for name, value in unet(folder).items()}
+    found = {
+        re.sub(r"^controlnet_down_blocks\.(\d+)", r"zero_convs.\1.0", name): v for name, v in found.items()
+    }
+    save_file({start + name: value.contiguous().clone() for name, value in found.items()}, file)
+    return file
+
+
 def unet(folder: Path) -> dict[str, torch.Tensor]:
-    config = json.loads((folder / "unet" / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
     each, found = config["layers_per_block"] + 1, {}
-    attends = ["CrossAttn" in kind for kind in config["up_block_types"]]
-    for name, value in weights(folder / "unet").items():
+    attends = ["CrossAttn" in kind for kind in config.get("up_block_types", ())]
+    for name, value in weights(folder).items():
         kind, _, rest = name.partition(".")
         if kind == "mid_block":
             part, i, inner = rest.split(".", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,15 @@ UNETS = {
 """The family of a pipeline whose U-Net our own loop walks, by the class that model_index.json names."""
 
 CONTROLNETS = "controlnet"
-"""The folder inside a model's folder that holds its ControlNets, one folder a control type."""
+"""The folder inside a model's folder that holds its ControlNets, folders and files named by their maps."""
+
+CALLED = {
+    **{kind: kind for kind in ("pose", "depth", "canny", "softedge", "normal", "segment")},
+    **{kind: kind for kind in ("lineart", "scribble", "mlsd", "shuffle", "face")},
+    "openpose": "pose", "dwpose": "pose", "hed": "softedge", "pidinet": "softedge", "seg": "segment",
+    "normalbae": "normal", "midas": "depth",
+}  # fmt: skip
+"""The control type that a word in the name of a ControlNet's file means."""
 
 SERVES_WITH: dict[int, tuple[str, ...]] = {4: ("instruct_edit",), 5: ("inpaint",)}
 """What a U-Net with so many channels beside its latents is for: a picture, or a mask and what it spares."""
@@ -176,9 +185,12 @@ def _card_for_file(path: Path) -> ModelCard:
         fields = described_file(path)
     except FileError as error:
         raise CatalogueError(str(error)) from error
-    tasks = SERVES_WITH.get(fields.pop("beside"), PAINTING)
+    controls = controls_in(path.with_suffix(""))
+    tasks = with_control(SERVES_WITH.get(fields.pop("beside"), PAINTING), controls)
     size = {"width": fields["width"], "height": fields["height"]}
-    return ModelCard(id=path.stem, title=path.stem, folder=path, tasks=tasks, defaults=size, **fields)
+    return ModelCard(
+        id=path.stem, title=path.stem, folder=path, tasks=tasks, defaults=size, controls=controls, **fields
+    )
 
 
 def family_of(pipeline: str) -> str:
@@ -192,9 +204,17 @@ def runs(family: str) -> bool:
 
 
 def controls_in(folder: Path) -> dict[str, Path]:
-    """The ControlNets that lie inside a model's folder, by control type: "pose-depth" serves the two."""
-    found = sorted(folder.glob(f"{CONTROLNETS}/*/config.json"))
-    return {kind: path.parent for path in found for kind in path.parent.name.split("-")}
+    """The ControlNets that lie inside a model's folder, by control type.
+
+    A folder "pose-depth" serves the two; a file serves what words of its name mean, as "pose" in
+    pose.safetensors and "openpose" in control_v11p_sd15_openpose.safetensors.
+    """
+    folders = sorted(folder.glob(f"{CONTROLNETS}/*/config.json"))
+    files = sorted(folder.glob(f"{CONTROLNETS}/*.safetensors"), reverse=True)
+    found = {
+        CALLED[word]: path for path in files for word in re.split(r"[\W_]+", path.stem) if word in CALLED
+    }
+    return found | {kind: path.parent for path in folders for kind in path.parent.name.split("-")}
 
 
 def with_control(tasks: tuple[str, ...], controls: Mapping[str, Path]) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 
 from modules.lean import sparing
-from modules.models.files import LoadError, fingerprint, read_json, read_weights
+from modules.models.control_files import read_control
+from modules.models.files import LoadError, fingerprint, fingerprint_of_file, read_json, read_weights
 from modules.models.latent import LatentModel
 from modules.models.maps import ControlNetwork
 from modules.models.networks import diffusers_network, filled
@@ -63,25 +65,39 @@ def _of_union(network: Any, index: int, sample: torch.Tensor, timestep: torch.Te
     return network(sample, timestep, control_type=kinds, control_type_idx=[index], **told)
 
 
-def load_control(model: LatentModel, folder: Path) -> ControlNetwork:
-    """The ControlNet in a folder, for a model; LoadError as `controls_of`."""
+def load_control(model: LatentModel, source: Path) -> ControlNetwork:
+    """The ControlNet in a folder, or in one file, for a model; LoadError as `controls_of`."""
     with sparing():
         from diffusers.models.controlnets.controlnet import ControlNetModel
         from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
-    hash = fingerprint(folder)
-    config = read_json(folder, "config.json")
+    if source.is_dir():
+        hash, config, weights = fingerprint(source), read_json(source, "config.json"), None
+        union = config.get("_class_name") == "ControlNetUnionModel"
+    else:
+        hash, (config, weights) = fingerprint_of_file(source), read_control(source, model.unet.config)
+        union = "num_control_type" in config
+    _check_pair(model, source, config)
+    kind: Any = ControlNetUnionModel if union else ControlNetModel
+    if weights is None:
+        network = diffusers_network(kind, source, model.device, model.dtype)
+    else:
+        known = inspect.signature(kind.__init__).parameters
+        told = {name: value for name, value in config.items() if name in known}
+        network = filled(lambda: kind.from_config(told), weights, source, model.device, model.dtype)
+    return ControlNetwork(network, hash, _led_unet(model, source / DECODER))
+
+
+def _check_pair(model: LatentModel, source: Path, config: Mapping[str, Any]) -> None:
+    """LoadError, in words, if a ControlNet of this configuration was made for another U-Net."""
     latents = {"in_channels": model.unet.config.out_channels}  # a mask beside them is not for ControlNets
     for name, words in PAIRED.items():
         theirs, ours = (_plain(one.get(name)) for one in (config, {**model.unet.config, **latents}))
         if theirs != ours:
-            raise LoadError(_another_pair(model, folder, f"its {words} {theirs}, the model's {ours}"))
+            raise LoadError(_another_pair(model, source, f"its {words} {theirs}, the model's {ours}"))
     reduces = 2 ** (len(config.get("conditioning_embedding_out_channels") or "four") - 1)
     if reduces != model.factor:
         why = f"it shrinks maps by {reduces}, the model its pictures by {model.factor}"
-        raise LoadError(_another_pair(model, folder, why))
-    kind = ControlNetUnionModel if config.get("_class_name") == "ControlNetUnionModel" else ControlNetModel
-    network = diffusers_network(kind, folder, model.device, model.dtype)
-    return ControlNetwork(network, hash, _led_unet(model, folder / DECODER))
+        raise LoadError(_another_pair(model, source, why))
 
 
 def _led_unet(model: LatentModel, folder: Path) -> Any:

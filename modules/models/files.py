@@ -58,6 +58,15 @@ def fingerprint(folder: Path, skipped: Collection[str] = (CONTROLNETS,)) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:10]
 
 
+def fingerprint_of_file(path: Path) -> str:
+    """As `fingerprint`, of a single safetensors file; LoadError unless that is whole."""
+    try:
+        header(path)
+    except FileError as error:
+        raise LoadError(str(error)) from error
+    return _sha256(path)[:10]
+
+
 def _fingerprint_of_file(card: ModelCard) -> str:
     try:
         header(card.folder)

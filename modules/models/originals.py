@@ -26,11 +26,15 @@ LAYOUTS = {
 }
 """The folder of configurations for a file, by what the names of its text encoder begin with."""
 
+CONTROLNET = (
+    "a ControlNet, which belongs into a model's own folder, as controlnet/pose.safetensors or the like"
+)
 STRANGERS = {
     "lora_": "a LoRA, which is put on a model by its name in the prompt",
-    "control_model.": "a ControlNet, which belongs into a model's own controlnet folder",
-    "controlnet_": "a ControlNet, which belongs into a model's own controlnet folder",
+    "control_model.": CONTROLNET,
+    "controlnet_": CONTROLNET,
     "conditioner.embedders.0.model.": "an SDXL refiner, which cannot begin a picture",
+    "zero_convs.": CONTROLNET,
     f"{UNET}double_blocks.": "a FLUX transformer, which is taken as a diffusers folder only",
     "double_blocks.": "a FLUX transformer, which is taken as a diffusers folder only",
     f"{UNET}joint_blocks.": "a Stable Diffusion 3 model, which is taken as a diffusers folder only",

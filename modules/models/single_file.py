@@ -19,7 +19,7 @@ Weights = dict[str, torch.Tensor]
 def part_weights(path: Path, name: str, config: Mapping[str, Any]) -> Weights:
     """The weights of one component, such as "vae", under diffusers' names; LoadError if there are none."""
     for beginning, convert in CONVERTERS[name].items():
-        if found := _read(path, beginning):
+        if found := weights_in(path, beginning):
             return convert(found, config)
     raise LoadError(f"{path} has no {name}: take a checkpoint that is whole.")
 
@@ -29,7 +29,8 @@ def with_channels(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "in_channels": channels(header(path))}
 
 
-def _read(path: Path, beginning: str) -> Weights:
+def weights_in(path: Path, beginning: str) -> Weights:
+    """The tensors of a file whose names begin so; LoadError if it is damaged."""
     try:
         with safe_open(path, "pt") as stream:
             return {name: stream.get_tensor(name) for name in stream.keys() if name.startswith(beginning)}  # noqa: SIM118
