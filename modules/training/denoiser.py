@@ -63,7 +63,7 @@ class Chunks:
 
     def __init__(self, folder: Path):
         self.folder, self.names = folder, set()
-        self.latents, self.text, self.classes = [], [], []
+        self.latents, self.text, self.classes, self.plain = [], [], [], []
 
     def refresh(self) -> int:
         for path in sorted(self.folder.glob("[0-9]*.npz")):
@@ -72,13 +72,16 @@ class Chunks:
                 self.latents.append(chunk["latents"])
                 self.text.append(chunk["text"])
                 self.classes.append(chunk["classes"])
+                self.plain.append(chunk["plain"])
                 self.names.add(path.name)
         return sum(map(len, self.latents))
 
     def batch(
         self, n: int, rng: np.random.Generator, class_share: float = 0.0
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Draw n pictures' latents, text and classes; a share of `class_share` is sure to have a class.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw n pictures' latents, text, classes and whether they are plain.
+
+        A share of `class_share` is sure to have a class.
 
         An early share of simple pictures is a curriculum: one thing alone is learned sooner than three.
         """
@@ -92,17 +95,32 @@ class Chunks:
         latents = np.stack([self.latents[c][i] for c, i in rows]).astype(np.float32)
         text = np.stack([self.text[c][i, rng.integers(self.text[c].shape[1])] for c, i in rows])
         classes = np.array([self.classes[c][i] for c, i in rows], np.int64)
-        return torch.from_numpy(latents), torch.from_numpy(text.astype(np.float32)), torch.from_numpy(classes)
+        plain = np.array([self.plain[c][i] for c, i in rows], bool)
+        return (
+            torch.from_numpy(latents),
+            torch.from_numpy(text.astype(np.float32)),
+            torch.from_numpy(classes),
+            torch.from_numpy(plain),
+        )
 
 
-def drop_conditions(text: torch.Tensor, classes: torch.Tensor, empty: torch.Tensor, rng: np.random.Generator):
-    """Blank captions and classes at random, so that each is learned alone, together and not at all."""
+def drop_conditions(
+    text: torch.Tensor,
+    classes: torch.Tensor,
+    plain: torch.Tensor,
+    empty: torch.Tensor,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blank captions and classes at random, so that each is learned alone, together and not at all.
+
+    A class stands alone only beside plain pictures: it must not promise a green apple.
+    """
     draw = torch.from_numpy(rng.random((2, len(classes))))
     known = classes >= 0
-    class_only = known & (draw[0] < CLASS_ONLY)
+    class_only = known & plain & (draw[0] < CLASS_ONLY)
     blank = class_only | (~known & (draw[0] < NO_CAPTION)) | (known & (draw[0] > 1 - NO_CAPTION))
     text = torch.where(blank[:, None, None], empty, text)
-    dropped = ~known | (~class_only & (draw[1] < NO_CLASS))
+    dropped = ~known | (blank & ~plain) | (~class_only & (draw[1] < NO_CLASS))
     return text, torch.where(dropped, len(CLASSES), classes)
 
 
@@ -196,8 +214,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, decay)
         rng = np.random.default_rng((seed, step))  # its own, as the step's other generator is
-        latents, text, classes = chunks.batch(batch_size, rng, class_share)
-        text, classes = drop_conditions(text, classes, empty, rng)
+        latents, text, classes, plain = chunks.batch(batch_size, rng, class_share)
+        text, classes = drop_conditions(text, classes, plain, empty, rng)
         plain = train_on_epsilon(
             network, average, optimizer, partial(network, text=text, classes=classes),
             latents, alphas_cumprod, step, seed,

@@ -19,7 +19,7 @@ from modules.training.checkpoint import load_state
 from modules.training.precision import precision
 from modules.training.text import TextStates
 from modules.training.toyland.captions import describe
-from modules.training.toyland.compose import Toyland
+from modules.training.toyland.compose import Toyland, is_plain
 from modules.training.toyland.emoji import CLASSES
 
 CHUNK = 2048
@@ -54,9 +54,12 @@ def encode(network: AutoencoderDC, factor: float, pictures: np.ndarray) -> torch
 
 
 def draw_chunk(toyland: Toyland, scenes: tuple[np.ndarray, list] | None, seed: int, n: int = CHUNK):
-    """Draw n pictures: (n, 256, 256, 3) uint8, captions [[...] * n], class indices (n,) with -1 for none."""
+    """Draw n pictures: (n, 256, 256, 3) uint8, captions [[...] * n], class indices (n,) with -1 for none.
+
+    The last, (n,), says which pictures show their thing as its name alone promises.
+    """
     rng = np.random.default_rng(seed)
-    pictures, captions, classes = [], [], []
+    pictures, captions, classes, plain = [], [], [], []
     index = {label: i for i, label in enumerate(CLASSES)}
     for _ in range(n):
         if scenes is not None and rng.random() < SCENE_SHARE:
@@ -64,13 +67,15 @@ def draw_chunk(toyland: Toyland, scenes: tuple[np.ndarray, list] | None, seed: i
             pictures.append(scenes[0][i])
             captions.append([str(rng.choice(scenes[1][i])) for _ in range(CAPTIONS)])
             classes.append(-1)
+            plain.append(False)
             continue
         composition = toyland.compose(rng)
         pictures.append(toyland.render(composition))
         captions.append([describe(composition, rng) for _ in range(CAPTIONS)])
         # A class token speaks of one thing alone in the picture.
         classes.append(index.get(composition.items[0].label, -1) if composition.layout == "single" else -1)
-    return np.stack(pictures), captions, np.array(classes, np.int16)
+        plain.append(is_plain(composition))
+    return np.stack(pictures), captions, np.array(classes, np.int16), np.array(plain)
 
 
 def save_whole(path: Path, **arrays: np.ndarray) -> None:
@@ -96,7 +101,7 @@ def draw(data: Path, run: Path, chunks: int) -> None:
         path = folder / f"{chunk:05d}.npz"
         if path.exists():
             continue
-        pictures, captions, classes = draw_chunk(toyland, scenes, seed=chunk)
+        pictures, captions, classes, plain = draw_chunk(toyland, scenes, seed=chunk)
         flat = [caption for several in captions for caption in several]
         text = torch.cat([states(flat[i : i + 64]) for i in range(0, len(flat), 64)]).half().numpy()
         save_whole(
@@ -104,6 +109,7 @@ def draw(data: Path, run: Path, chunks: int) -> None:
             pictures=pictures,
             text=text.reshape(len(captions), CAPTIONS, *text.shape[1:]),
             classes=classes,
+            plain=plain,
         )
         print(f"drew {path.name}", flush=True)
 
@@ -122,7 +128,8 @@ def encode_drawn(run: Path, chunks: int) -> None:
             factor = 1 / encode(network, 1.0, drawn["pictures"][:512]).std().item()
             (run / "scaling.json").write_text(json.dumps({"scaling_factor": factor}))
         latents = encode(network, factor, drawn["pictures"])
-        save_whole(path, latents=latents.half().numpy(), text=drawn["text"], classes=drawn["classes"])
+        told = {name: drawn[name] for name in ("text", "classes", "plain")}
+        save_whole(path, latents=latents.half().numpy(), **told)
         print(f"encoded {path.name}: latent std {latents.std():.3f}", flush=True)
 
 

@@ -31,6 +31,7 @@ def run(tmp_path):
         latents=rng.normal(size=(6, 8, 16, 16)).astype(np.float16),
         text=rng.normal(size=(6, 2, 32, 8)).astype(np.float16),
         classes=np.array([0, 1, -1, 3, -1, 5], np.int16),
+        plain=np.array([True, False, False, True, False, True]),
     )
     np.savez(
         tmp_path / "words.npz",
@@ -106,8 +107,8 @@ def test_every_mix_of_text_and_class_is_seen():
     n = 20_000
     text, empty = torch.ones(n, 1, 1), torch.zeros(1, 1, 1)
     known = torch.arange(n) % 2 == 0
-    classes = torch.where(known, 7, -1)
-    told, token = denoiser.drop_conditions(text, classes, empty, rng)
+    classes, plain = torch.where(known, 7, -1), known
+    told, token = denoiser.drop_conditions(text, classes, plain, empty, rng)
     worded, classed = told[:, 0, 0] == 1, token == 7
     assert not (classed & ~known).any()
     assert set(token.unique().tolist()) == {7, len(CLASSES)}
@@ -120,3 +121,15 @@ def test_every_mix_of_text_and_class_is_seen():
     assert share[False, True] == pytest.approx(0.15 + 0.1 * 0.55, abs=0.02)
     assert share[False, False] == pytest.approx(0.1 * 0.45, abs=0.02)
     assert (worded & ~known).sum() / (~known).sum() == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_class_stands_alone_only_for_plain_pictures():
+    n = 2_000
+    text, empty, classes = torch.ones(n, 1, 1), torch.zeros(1, 1, 1), torch.full((n,), 7)
+    told, token = denoiser.drop_conditions(
+        text, classes, torch.zeros(n, dtype=torch.bool), empty, np.random.default_rng(1)
+    )
+    worded, classed = told[:, 0, 0] == 1, token == 7
+    assert (worded & classed).any()
+    assert (~worded & ~classed).any()
+    assert not (~worded & classed).any()

@@ -114,6 +114,20 @@ def test_every_style_but_3d_is_always_named(toyland):
             assert any(word in said for word in words[c.style]), said
 
 
+def test_what_is_unusual_is_always_told(toyland):
+    rng, sizes = np.random.default_rng(6), {"small": ("small", "little"), "tiny": ("tiny",)}
+    plain = 0
+    for _ in range(600):
+        c = toyland.compose(rng)
+        said = captions.describe(c, rng).lower()
+        assert all(str(item.colour) in said for item in c.items if item.repainted), said
+        if c.layout == "single":
+            assert c.size not in sizes or any(word in said for word in sizes[c.size]), said
+            assert c.place == "in the center" or c.place in said, said
+        plain += compose.is_plain(c)
+    assert plain > 50
+
+
 @pytest.mark.parametrize(
     ("one", "many"),
     [

@@ -1,4 +1,8 @@
-"""Captions: true sentences about a composition, in three lengths and many phrasings."""
+"""Captions: true sentences about a composition, in three lengths and many phrasings.
+
+What is unusual is always told: another colour than the thing's own, a small size, a place that is not the
+middle, a style that is not 3D. So a name alone means the thing as all know it, large and in the middle.
+"""
 
 import numpy as np
 
@@ -68,10 +72,10 @@ def article(phrase: str) -> str:
     return ("an " if phrase[0].lower() in "aeio" else "a ") + phrase
 
 
-def _noun(item: Item, rng: np.random.Generator, size: str = "", colour_chance: float = 1.0) -> str:
+def _noun(item: Item, rng: np.random.Generator, size: str = "") -> str:
     # The first name is the everyday one; the others keep the network from hanging on one word.
     name = item.names[0] if rng.random() < 0.6 else str(rng.choice(item.names))
-    tell = item.colour is not None and rng.random() < (colour_chance if item.repainted else 0.4)
+    tell = item.colour is not None and (item.repainted or rng.random() < 0.4)
     return " ".join(word for word in (size, item.colour if tell else "", name) if word)
 
 
@@ -80,19 +84,18 @@ def describe(composition: Composition, rng: np.random.Generator, length: str | N
     length = length or str(rng.choice(list(LENGTHS), p=list(LENGTHS.values())))
     items, style = composition.items, composition.style
     size = str(rng.choice(SIZE_WORDS[composition.size]))
-    colour_chance = 0.95 if length != "short" else 0.85
     if composition.layout == "single":
-        subject = _noun(items[0], rng, size if length != "short" else "", colour_chance)
+        unusual = composition.size in ("small", "tiny")
+        subject = _noun(items[0], rng, size if unusual or length != "short" else "")
         subject = article(subject) if length != "short" or rng.random() < 0.5 else subject
         away = composition.place != "in the center"
-        told = {"long": 1.0 if away else 0.25, "medium": 0.5 if away else 0.0, "short": 0.0}
-        if rng.random() < told[length]:
+        if away or (length == "long" and rng.random() < 0.25):
             subject += " " + composition.place
     elif composition.layout == "count":
-        noun = _noun(items[0], rng, "", colour_chance)
+        noun = _noun(items[0], rng)
         subject = f"{COUNTS[len(items)]} {plural(noun)}"
     else:
-        first, second = (article(_noun(item, rng, "", colour_chance)) for item in items)
+        first, second = (article(_noun(item, rng)) for item in items)
         relation = composition.relation
         if length == "short" or rng.random() < 0.2:
             subject = f"{first} and {second}"

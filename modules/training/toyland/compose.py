@@ -80,6 +80,15 @@ def is_held_out(composition: Composition) -> bool:
     return composition.layout == "pair" and _share(*sorted(item.label for item in items)) < 0.1
 
 
+def is_plain(composition: Composition) -> bool:
+    """Say whether a picture shows one thing as its name alone promises.
+
+    In its own colours, in 3D, large and in the middle.
+    """
+    usual = composition.layout == "single" and composition.style == "3d" and composition.size in ("", "big")
+    return usual and composition.place == "in the center" and not composition.items[0].repainted
+
+
 class Toyland:
     """Draws compositions from the icons in `folder`; every draw is decided by the generator passed in."""
 
