@@ -19,11 +19,13 @@ from torch import nn
 
 from modules.models.files import LoadError
 from modules.models.lora_names import FOREIGN, NETWORKS, layers_of, other_kind, place, split
+from modules.models.lycoris import FACTORS, Form, form_of, rank_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Change:
-    """What a file says of one layer: `scale` times up @ down (LoRA, Hu et al. 2021), or a whole difference.
+    """What a file says of one layer: `scale` times up @ down (LoRA, Hu et al. 2021), or a whole difference,
+    which a LyCORIS file has as `factors` and a `form` that makes it of them.
 
     `down` of a convolution is one itself, and with `middle` they are three in a row. `magnitude` is DoRA's:
     the length of each row (or column) of the changed weight (Liu et al. 2024, eq. 5). `bias` is added as is.
@@ -37,6 +39,8 @@ class Change:
     magnitude: torch.Tensor | None = None
     difference: torch.Tensor | None = None
     bias: torch.Tensor | None = None
+    form: Form | None = None
+    factors: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def fits(self, layer: Any) -> bool:
         """Whether it is a change of a layer of this shape."""
@@ -45,6 +49,10 @@ class Change:
             return False
         if self.bias is not None and self.bias.numel() != out:
             return False
+        if self.magnitude is not None and self.magnitude.numel() not in (out, into):
+            return False
+        if self.form is not None:
+            return self._makes(layer.weight)
         if self.up is None or self.down is None:
             return self.up is self.down
         if getattr(layer, "groups", 1) != 1 or self.up.flatten(1).shape[0] != out:
@@ -53,23 +61,23 @@ class Change:
             ranks, mine = (self.up.flatten(1).shape[1], self.down.shape[0]), tuple(self.middle.shape)
             return mine == (*ranks, *kernel) and self.down.numel() == ranks[1] * into
         rank = self.up.flatten(1).shape[1]
-        if self.magnitude is not None and self.magnitude.numel() not in (out, into):
-            return False
         held = tuple(self.down.shape)
         return held[:2] == (rank, into) and self.down[0, 0].numel() == torch.Size(kernel).numel()
+
+    def _makes(self, weight: torch.Tensor) -> bool:
+        """Whether the factors make as many rows and numbers as a weight has, told without memory."""
+        assert self.form is not None
+        try:
+            made = self.form({name: factor.to("meta") for name, factor in self.factors.items()})
+        except RuntimeError:
+            return False
+        return len(made) == len(weight) and made.numel() == weight.numel()
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         """What is added to a layer's weight, of its shape, in float32."""
         if self.difference is not None:
             return self.difference.to(weight.device, torch.float32)
-        assert self.up is not None
-        assert self.down is not None
-        up, down = (part.to(weight.device, torch.float32) for part in (self.up, self.down))
-        if self.middle is None:
-            low = self.scale * (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
-        else:
-            middle = self.middle.to(weight.device, torch.float32)
-            low = self.scale * torch.einsum("or,rskl,si->oikl", up.flatten(1), middle, down.flatten(1))
+        low = self.scale * self._low(weight.device).reshape(weight.shape)
         if self.magnitude is None:
             return low
         base = weight.to(torch.float32)
@@ -79,6 +87,19 @@ class Change:
         else:
             lengths = changed.transpose(0, 1).flatten(1).norm(dim=1).reshape(1, -1, *[1] * (weight.ndim - 2))
         return magnitude.reshape(lengths.shape) * changed / lengths - base
+
+    def _low(self, device: torch.device) -> torch.Tensor:
+        """What the small matrices make, unscaled, in float32."""
+        if self.form is not None:
+            return self.form(
+                {name: factor.to(device, torch.float32) for name, factor in self.factors.items()}
+            )
+        assert self.up is not None
+        assert self.down is not None
+        up, down = (part.to(device, torch.float32).flatten(1) for part in (self.up, self.down))
+        if self.middle is None:
+            return up @ down
+        return torch.einsum("or,rskl,si->oikl", up, self.middle.to(device, torch.float32), down)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +115,9 @@ def from_tensors(name: str, tensors: Mapping[str, torch.Tensor], metadata: Mappi
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         if (kind := other_kind(key)) is not None:
-            raise LoadError(f"{name} is {kind}, which this studio cannot use; it takes LoRA, LoCon and DoRA.")
+            raise LoadError(
+                f"{name} is {kind}, which this studio cannot use; it takes LoRA, LoCon, DoRA, LoHa and LoKr."
+            )
         if (found := split(key)) is None:
             raise LoadError(f"{name} is no LoRA that this studio knows: it holds {key[:80]}.")
         parts.setdefault(found[0], {})[found[1]] = tensor
@@ -183,10 +206,10 @@ def _hook(change: Change, layer: Any, weight: float) -> Callable[..., torch.Tens
 
 def _chain(change: Change, weight: torch.Tensor) -> tuple[list[torch.Tensor], int]:
     """The matrices that a layer's input passes one after another, and which of them strides and pads."""
+    if change.magnitude is not None or change.form is not None:
+        return [change.delta(weight)], 0
     if change.up is None or change.down is None:
         return ([] if change.difference is None else [change.difference]), 0
-    if change.magnitude is not None:
-        return [change.delta(weight)], 0
     pointwise = change.up.flatten(1)[..., None, None], change.down.flatten(1)[..., None, None]
     up, down = pointwise[0] * change.scale, change.down
     if change.middle is not None:
@@ -199,6 +222,12 @@ def _change(
 ) -> Change:
     held = dict(held)
     alpha = held.pop("alpha", None)
+    magnitude, bias = held.get("magnitude"), held.get("bias")
+    if (form := form_of(held)) is not None:
+        factors = {part: value for part, value in held.items() if part in FACTORS}
+        rank = rank_of(factors)
+        scale = 1.0 if alpha is None or rank is None else float(alpha) / rank
+        return Change(layer=layer, scale=scale, form=form, factors=factors, magnitude=magnitude, bias=bias)
     up, down, middle = (held.get(part) for part in ("up", "down", "middle"))
     ranked = up is not None and down is not None and "difference" not in held
     plain = bool(held) and {"difference", "bias"}.issuperset(held)
@@ -210,7 +239,6 @@ def _change(
         )  # alpha means nothing to a difference
     strength = float(alpha) if alpha is not None else _told(layer, alphas)
     scale = 1.0 if strength is None else strength / (len(down) if middle is None else len(middle))
-    magnitude, bias = held.get("magnitude"), held.get("bias")
     return Change(layer=layer, up=up, down=down, middle=middle, scale=scale, magnitude=magnitude, bias=bias)
 
 

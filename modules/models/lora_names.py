@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from modules.models.lycoris import FACTORS
+
 PARTS = {  # how a tensor's name ends, and what it then is; the longest ending counts
     "lora_down.weight": "down",
     "lora_up.weight": "up",
@@ -28,10 +30,9 @@ PARTS = {  # how a tensor's name ends, and what it then is; the longest ending c
     "lora_B.bias": "bias",
     "diff_b": "bias",
     "diff": "difference",
+    **{name: name for name in FACTORS},
 }
 OTHER_KINDS = {  # parts of a name that only other kinds of adapters have
-    "hada_": "a LoHa",
-    "lokr_": "a LoKr",
     "oft_": "an OFT",
     "a1.weight": "a GLoRA",
     "on_input": "an (IA)³",

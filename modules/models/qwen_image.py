@@ -14,7 +14,7 @@ from PIL import Image
 from modules.images import open_picture
 from modules.models.conditioning import Scene
 from modules.models.pipelines import PipelineModel, Told, expanded, packed, unpacked
-from modules.tasks import Task
+from modules.tasks import InstructEdit, Task
 
 
 def length_kept(value: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -101,6 +101,7 @@ class QwenImageEdit(QwenImage):
 
     def words(self, prompt: str, task: Task, scene: Scene) -> Told:
         """Token states of the instruction and of the picture, which of them count, and the picture itself."""
+        assert isinstance(task, InstructEdit)
         seen = seen_at(open_picture(task.image), self.SEEN or scene.width * scene.height)
         states, mask = self.pipe.encode_prompt(prompt, seen, device=self.device)
         return {

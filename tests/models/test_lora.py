@@ -223,6 +223,79 @@ def test_dora_sets_the_lengths(unet, source, name, form):
     )  # fmt: skip
 
 
+CONVOLUTION = "mid_block.resnets.0.conv2"  # 16 x 16 x 3 x 3
+
+
+def drawn(source, **shapes):
+    return {name: torch.randn(shape, generator=source) / 2 for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("form", ["linear", "convolution", "tucker"])
+def test_loha_is_two_products_multiplied_number_by_number(unet, source, form):
+    name = f"{ATTENTION}.to_k" if form == "linear" else CONVOLUTION
+    out, into, *kernel = layers(unet)[name].weight.shape
+    a, b = (
+        ((RANK, out), (RANK, into)) if form == "tucker" else ((out, RANK), (RANK, into * 9 ** (kernel != [])))
+    )
+    held = drawn(source, hada_w1_a=a, hada_w1_b=b, hada_w2_a=a, hada_w2_b=b)
+    if form == "tucker":
+        held |= drawn(source, hada_t1=(RANK, RANK, 3, 3), hada_t2=(RANK, RANK, 3, 3))
+        one, other = (
+            sum(
+                held[f"hada_t{i}"][r, s] * held[f"hada_w{i}_a"][r][:, None, None, None]
+                * held[f"hada_w{i}_b"][s][None, :, None, None]
+                for r in range(RANK) for s in range(RANK)
+            )
+            for i in (1, 2)
+        )  # fmt: skip
+    else:
+        one, other = (held[f"hada_w{i}_a"] @ held[f"hada_w{i}_b"] for i in (1, 2))
+    delta = 2.0 / RANK * (one * other).reshape(layers(unet)[name].weight.shape)
+    assert_worn(unet, name, held, alpha=2.0, delta=delta)
+
+
+@pytest.mark.parametrize("form", ["linear", "low ranks", "convolution", "low rank convolution", "tucker"])
+def test_lokr_is_a_kronecker_product(unet, source, form):
+    name = f"{ATTENTION}.to_k" if form in ("linear", "low ranks") else CONVOLUTION  # 8 x 12, or 16 x 16
+    small = (2, 3) if name != CONVOLUTION else (2, 4)
+    weight = layers(unet)[name].weight
+    large = (weight.shape[0] // small[0], weight.shape[1] // small[1])
+    held, w1, scale = drawn(source, lokr_w1=small), None, 1.0
+    if form == "low ranks":
+        held = drawn(source, lokr_w1_a=(small[0], RANK), lokr_w1_b=(RANK, small[1]))
+        w1 = held["lokr_w1_a"] @ held["lokr_w1_b"]
+    if form in ("linear", "convolution"):
+        held |= drawn(source, lokr_w2=(*large, *weight.shape[2:]))
+        w2 = held["lokr_w2"]
+    else:
+        scale = 2.0 / RANK
+        a, b = (large[0], RANK), (RANK, large[1] * weight[0, 0].numel())
+        if form == "tucker":
+            held |= drawn(source, lokr_t2=(RANK, RANK, 3, 3), lokr_w2_a=a[::-1], lokr_w2_b=(RANK, large[1]))
+            w2 = torch.einsum("rskl,ro,si->oikl", held["lokr_t2"], held["lokr_w2_a"], held["lokr_w2_b"])
+        else:
+            held |= drawn(source, lokr_w2_a=a, lokr_w2_b=b)
+            w2 = (held["lokr_w2_a"] @ held["lokr_w2_b"]).reshape(*large, *weight.shape[2:])
+    w1 = held["lokr_w1"] if w1 is None else w1
+    blocks = [torch.cat([w1[i, j] * w2 for j in range(small[1])], dim=1) for i in range(small[0])]
+    assert_worn(unet, name, held, alpha=2.0, delta=scale * torch.cat(blocks))
+
+
+def assert_worn(unet, name, held, alpha, delta):
+    """A layer under these tensors answers as with the delta in its weight, and afterwards as before."""
+    flat, before = f"lora_unet_{name.replace('.', '_')}", answer(unet)
+    tensors = {f"{flat}.{part}": value for part, value in held.items()} | {
+        f"{flat}.alpha": torch.tensor(alpha)
+    }
+    said = worn(unet, tensors, weights=[0.7])
+    torch.testing.assert_close(said, merged(unet, {name: 0.7 * delta}), atol=1e-5, rtol=1e-5)
+    assert (said - before).abs().max() > 1e-3
+    assert torch.equal(answer(unet), before)
+    other = {key.replace(flat, "lora_unet_conv_in"): value for key, value in tensors.items()}
+    with pytest.raises(LoadError, match="another size here"):
+        worn(unet, other)
+
+
 def test_whole_differences_and_biases(unet, source):
     name = "mid_block.resnets.0.conv1"
     layer = layers(unet)[name]
@@ -250,8 +323,9 @@ def test_alphas_noted_by_diffusers_count(unet, source):
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        ("lora_unet_mid_block_x.hada_w1_a", "is a LoHa, which this studio cannot use"),
-        ("lora_unet_mid_block_x.lokr_w1", "is a LoKr"),
+        ("lora_unet_mid_block_x.oft_blocks", "is an OFT, which this studio cannot use"),
+        ("lora_unet_conv_in.hada_w1_a", "is damaged: its layer lora_unet_conv_in is not whole"),
+        ("lora_unet_conv_in.lokr_w1", "is damaged: its layer lora_unet_conv_in is not whole"),
         ("text_model.embeddings.weight", "is no LoRA that this studio knows: it holds text_model"),
         ("lora_transformer_x.lora_up.weight", "for a transformer"),
         ("lora_unet_conv_in.lora_up.weight", "is damaged: its layer lora_unet_conv_in is not whole"),
