@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modules.engine.generation import generate
@@ -123,6 +123,29 @@ def test_text_encoders_wear_their_part(sd, sd_folder, tmp_path):
     assert info["adapters"][0] | {"hash": ""} == {
         "kind": "lora", "name": "all", "weight": 0.75, "text_weight": 0.25, "hash": "",
     }  # fmt: skip
+
+
+def write_sd2(folder):
+    return write_tiny_stable_diffusion(folder, "v_prediction", use_linear_projection=True)
+
+
+def test_sd2_wears_a_lora_and_takes_it_off(tmp_path):
+    """SD 2 predicts v, and has matrices where SD 1 has convolutions of one pixel; trainers save either."""
+    folder = write_sd2(tmp_path / "sd2")
+    base, other = (load(card_for_folder(folder), "cpu") for _ in range(2))
+    path = tmp_path / "lora" / "all.safetensors"
+    deltas = write_lora(path, networks_of(base), wanted=(nn.Linear,))
+    tensors = load_file(path)
+    square = {k: v[..., None, None] if ".lora_" in k and "_proj_" in k else v for k, v in tensors.items()}
+    assert sum(one.ndim == 4 for one in square.values()) > 4
+    save_file({name: value.contiguous() for name, value in square.items()}, path)
+    model, before, plain = dressing(base, Wardrobe(tmp_path)), weights(base), painted(base, task())[0]
+    latents, _ = painted(model, task("a red cat <lora:all:0.5>"))
+    assert weights(base) == before
+    assert torch.equal(painted(model, task())[0], plain)
+    add(networks_of(other), deltas, 0.5)
+    torch.testing.assert_close(latents, painted(other, task())[0], atol=1e-4, rtol=1e-4)
+    assert (latents - plain).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("end", ["cancelled", "failed", "refused"])
@@ -250,18 +273,24 @@ def test_same_picture_as_stock_textual_inversion(sd, sd_folder, library):
     torch.testing.assert_close(latents, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_same_picture_as_stock_loras(sd, sd_folder, tmp_path):
+@pytest.mark.parametrize("write", [write_tiny_stable_diffusion, write_sd2, write_tiny_sdxl])
+def test_same_picture_as_stock_loras(write, tmp_path):
     """Needs peft, which the studio does not: then diffusers' own LoRA is the witness."""
     pytest.importorskip("peft")
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from diffusers import DDIMScheduler, DiffusionPipeline
 
     from modules.engine.generation import noise
 
+    folder = write(tmp_path / "family")
+    sd, wanted = load(card_for_folder(folder), "cpu"), (nn.Linear,)
+    networks = networks_of(sd)
+    if len(encoders(sd)) == 2:
+        networks = dict(zip(("unet", "te1", "te2"), networks.values(), strict=True))
     for i, name in enumerate(("one", "two")):
-        write_lora(tmp_path / "lora" / f"{name}.safetensors", networks_of(sd), seed=i, alpha=1.5)
+        write_lora(tmp_path / "lora" / f"{name}.safetensors", networks, seed=i, alpha=1.5, wanted=wanted)
     asked = task("a red cat <lora:one:0.8><lora:two:-0.4>", steps=4, guidance_scale=4.0)
     latents, _ = painted(dressing(sd, Wardrobe(tmp_path)), asked)
-    stock = StableDiffusionPipeline.from_pretrained(sd_folder, local_files_only=True, safety_checker=None)
+    stock = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     stock.set_progress_bar_config(disable=True)
     stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config, set_alpha_to_one=True)
     for name in ("one", "two"):

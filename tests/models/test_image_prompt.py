@@ -18,7 +18,7 @@ from modules.models.loading import load
 from modules.models.wardrobe import Wardrobe
 from modules.tasks import ClassConditional, TaskError, TextToImage
 from tests.models.test_adapters import painted, task, weights, write_lora
-from tests.tiny import write_tiny_stable_diffusion
+from tests.tiny import write_tiny_sdxl, write_tiny_stable_diffusion
 
 SIDE, HIDDEN, PROJECTED = 32, 64, 24
 
@@ -100,19 +100,17 @@ def wardrobe(request, sd, tmp_path_factory):
 
 
 def stock(folder, wardrobe, asked, start, picture):
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from diffusers import DDIMScheduler, DiffusionPipeline
     from transformers import CLIPVisionModelWithProjection
 
     files = wardrobe.folder / "ip_adapter" / "models"
-    pipe = StableDiffusionPipeline.from_pretrained(
-        folder, local_files_only=True, safety_checker=None,
-        image_encoder=CLIPVisionModelWithProjection.from_pretrained(files / "image_encoder"),
-    )  # fmt: skip
+    seeing = CLIPVisionModelWithProjection.from_pretrained(files / "image_encoder")
+    pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True, image_encoder=seeing)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, set_alpha_to_one=True)
     pipe.load_ip_adapter(str(files), subfolder="", weight_name="ip-adapter_sd15.safetensors")
     return pipe(
-        asked.prompt, negative_prompt=asked.negative_prompt, num_inference_steps=asked.steps,
+        asked.negative_prompt, negative_prompt=asked.negative_prompt, num_inference_steps=asked.steps,
         guidance_scale=asked.image_prompt_scale, latents=start, height=128, width=128, output_type="latent",
         ip_adapter_image=prepared(picture, SIDE),
     ).images  # fmt: skip
@@ -132,6 +130,25 @@ def test_alone_it_is_the_stock_ip_adapter_and_leaves_no_trace(sd, sd_folder, war
     with undressed_after(model):
         next(generate(model, asked))  # and never closed: the context ends it
     assert weights(sd) == before
+
+
+@pytest.mark.parametrize("kind", ["plain", "plus"])
+def test_on_sdxl_too_it_is_the_stock_one(kind, picture, tmp_path):
+    """With guidance 0 by the words, both see the negative prompt, with the picture and without."""
+    folder = write_tiny_sdxl(tmp_path / "xl")
+    xl, files = load(card_for_folder(folder), "cpu"), tmp_path / "ip_adapter" / "models"
+    write_encoder(files / "image_encoder")
+    write_ip_adapter(files / "ip-adapter_sd15.safetensors", xl.unet, kind)
+    wardrobe, plain = Wardrobe(tmp_path), painted(xl, task("a cat"))[0]
+    asked = task("", negative_prompt="blue", guidance_scale=0.0, steps=4, image_prompt=picture,
+                 image_prompt_scale=3.0)  # fmt: skip
+    model, before = dressing(xl, wardrobe), weights(xl)
+    latents, _ = painted(model, asked)
+    start = noise([torch.Generator().manual_seed(7)], xl.latent_shape(128, 128))
+    theirs = stock(folder, wardrobe, asked, start, picture)
+    torch.testing.assert_close(latents, theirs, atol=1e-4, rtol=1e-4)
+    assert weights(xl) == before
+    assert torch.equal(painted(model, task("a cat"))[0], plain)
 
 
 def test_it_is_one_more_term_beside_the_words(sd, wardrobe, picture):
