@@ -180,7 +180,8 @@ def explore(engine: Any, grid: Grid, owner: str = "") -> Iterator[Step | Sheet |
 
     folder = engine.history.folder / FOLDER
     sweep(folder, engine.settings.keep_seconds or KEPT_SECONDS)
-    key = key_of(grid.cells, owner, json.dumps([grid.labels, dict(versions())]))
+    weights = {name: engine.model_hash(name) for name in sorted({cell.model for cell in grid.cells})}
+    key = key_of(grid.cells, owner, json.dumps([grid.labels, weights, dict(versions())]))
     yield from paint_grid(engine.run, grid, Unfinished(folder, key))
 
 

@@ -158,6 +158,13 @@ class Engine:
             raise TaskError("model", tasks.not_one_of("model", model, list(self.catalog)))
         return self.catalog[model]
 
+    def model_hash(self, model: str) -> str:
+        """The hash of a model's weights, as the pictures tell it; LoadError if they are not whole."""
+        from modules.models.files import fingerprint_of
+
+        card, loaded = self.card(model), self._model
+        return loaded.hash if loaded is not None and loaded.card == card else fingerprint_of(card)
+
     def classes(self, model: str) -> list[str]:
         """The classes that a model knows by name."""
         return self.card(model).classes()
@@ -278,9 +285,10 @@ class Engine:
         """The levels of the training grid ("train") and those that would be visited; no model is loaded.
 
         Each holds lists t, alpha, sigma, snr and log_snr. Some models spread their steps by the picture's
-        size, by default their own. TaskError for values that make no sense.
+        size, by default their own. A model that is not here yet has the curve that its card tells. TaskError
+        for values that make no sense.
         """
-        card = self.card(model or self.default_model)
+        card = self.shelf.cards.get(model or "") or self.card(model or self.default_model)
         asked: dict[str, Any] = {"width": width, "height": height}
         given = {name: value for name, value in asked.items() if value is not None}
         task = TextToImage(sampler=sampler, schedule=schedule, steps=steps, model=card.id, **given)

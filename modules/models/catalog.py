@@ -91,19 +91,20 @@ class ModelCard(Card):
     `width` and `height` are the size it was trained at, in pixels; `limits` narrow a task's own and
     `defaults` replace them; `tasks` are the kinds it serves, by endpoint name; `controls` are the folders of
     its ControlNets by control type, several types to one folder if it learned them all, and where there are
-    any it serves "controlnet"; `ip_adapters` are folders that hold IP-Adapters for it; `shares` is another
-    model's folder, which has the components that this lacks, such as all configurations where `folder` is a
-    single file; `noise` changes its noise schedule's.
+    any it serves "controlnet"; `ip_adapters` are folders that hold IP-Adapters for it; `configs` is the
+    folder of its configurations where `folder` is a single file; `scheduler` is what the configuration of its
+    noise schedule will say once it is here, and `noise` changes what it says.
     """
 
     family: str
-    shares: Path | None = None
+    configs: Path | None = None
     width: int = 512
     height: int = 512
     tasks: tuple[str, ...] = ("text_to_image",)
     limits: Mapping[str, Limits] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Path] = field(default_factory=dict)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
     noise: Mapping[str, Any] = field(default_factory=dict)
     ip_adapters: tuple[Path, ...] = ()
 
@@ -118,9 +119,8 @@ class ModelCard(Card):
                 raise TaskError(name, not_one_of(name, kind, [*self.controls]))
 
     def part(self, name: str) -> Path:
-        """The folder of one component, such as "vae": its own, or the one that it shares."""
-        own = self.folder / name
-        return own if self.shares is None or own.exists() else self.shares / name
+        """The folder of one component, such as "vae"; of a single file's, the one with its configuration."""
+        return (self.configs or self.folder) / name
 
     def classes(self) -> list[str]:
         """The names of the classes it knows, in the order of its class embedding; empty if it knows none."""
@@ -133,7 +133,7 @@ class ModelCard(Card):
         try:
             return json.loads(path.read_text("utf-8")) | dict(self.noise)
         except FileNotFoundError:
-            return dict(self.noise)
+            return {**self.scheduler, **self.noise}
         except ValueError as error:
             raise CatalogueError(f"{path} is damaged: it is not JSON ({error}).") from error
 
@@ -151,10 +151,10 @@ def read_addons(path: Path = CATALOGUE, models: Path = MODELS) -> dict[str, AddO
     return {id: _addon(id, entry, models) for id, entry in _entries(path) if "adds" in entry}
 
 
-def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
+def card_for_folder(folder: Path) -> ModelCard:
     """A card for a folder in diffusers layout, or a single file in an original one, that no catalogue lists.
 
-    `shares` as in ModelCard. CatalogueError, in words, if it is neither.
+    CatalogueError, in words, if it is neither.
     """
     if not folder.is_dir():
         return _card_for_file(folder)
@@ -167,14 +167,14 @@ def card_for_folder(folder: Path, shares: Path | None = None) -> ModelCard:
     unet = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
     beside = unet.get("in_channels", 4) - unet.get("out_channels", 4)
     tasks = SERVES_WITH.get(beside, PAINTING)
-    if any((place / "class_embedding").is_dir() for place in (folder, shares) if place):
+    if (folder / "class_embedding").is_dir():
         size, family, tasks = 16 * unet.get("sample_size", 16), "pocket", (*tasks, "class_conditional")
     else:
         large = unet.get("addition_embed_type") == "text_time"
         size, family = 8 * unet.get("sample_size", 64), "stable-diffusion" + "-xl" * large
     controls = controls_in(folder)
     return ModelCard(
-        id=folder.name, title=folder.name, family=family, folder=folder, shares=shares, width=size,
+        id=folder.name, title=folder.name, family=family, folder=folder, width=size,
         height=size, tasks=with_control(tasks, controls), defaults={"width": size, "height": size},
         controls=controls,
     )  # fmt: skip
@@ -230,14 +230,13 @@ def _entries(path: Path) -> list[tuple[str, dict[str, Any]]]:
 def _card(id: str, entry: dict[str, Any], models: Path) -> ModelCard:
     try:
         folder = _folder(id, entry, models)
-        shares = modules.HOME / entry.pop("shares") if "shares" in entry else None
         limits = {name: Limits(*three) for name, three in entry.pop("limits", {}).items()}
         listed = {kind: modules.HOME / source for kind, source in entry.pop("controls", {}).items()}
         found = {kind: path for kind, path in controls_in(folder).items() if path not in listed.values()}
         controls = found | listed
         tasks = with_control(tuple(entry.pop("tasks")), controls)
         card = ModelCard(
-            id=id, folder=folder, shares=shares, limits=limits, tasks=tasks, controls=controls,
+            id=id, folder=folder, limits=limits, tasks=tasks, controls=controls,
             files=tuple(entry.pop("files", ())), **entry,
         )  # fmt: skip
     except (KeyError, TypeError) as error:

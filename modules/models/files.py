@@ -27,15 +27,11 @@ class LoadError(RuntimeError):
 
 
 def fingerprint_of(card: ModelCard) -> str:
-    """The fingerprint of a card's folder, and of what it takes from another's; LoadError as `fingerprint`."""
-    if card.folder.suffix == ".safetensors":
-        return _fingerprint_of_file(card)
-    own = fingerprint(card.folder)
-    if card.shares is None:
-        return own
-    replaced = {path.name for path in card.folder.iterdir() if path.is_dir()}
-    borrowed = fingerprint(card.shares, {CONTROLNETS, *replaced})
-    return hashlib.sha256(f"{own} {borrowed}".encode()).hexdigest()[:10]
+    """The fingerprint of a card's folder, or of its file and configurations; LoadError as `fingerprint`."""
+    if card.configs is None:
+        return fingerprint(card.folder)
+    own = fingerprint_of_file(card.folder)
+    return hashlib.sha256(f"{own} {fingerprint(card.configs)}".encode()).hexdigest()[:10]
 
 
 def fingerprint(folder: Path, skipped: Collection[str] = (CONTROLNETS,)) -> str:
@@ -65,15 +61,6 @@ def fingerprint_of_file(path: Path) -> str:
     except FileError as error:
         raise LoadError(str(error)) from error
     return _sha256(path)[:10]
-
-
-def _fingerprint_of_file(card: ModelCard) -> str:
-    try:
-        header(card.folder)
-    except FileError as error:
-        raise LoadError(str(error)) from error
-    configs = fingerprint(card.shares) if card.shares else ""
-    return hashlib.sha256(f"{_sha256(card.folder)} {configs}".encode()).hexdigest()[:10]
 
 
 def read_json(folder: Path, name: str) -> Any:

@@ -138,7 +138,7 @@ def described_file(path: Path) -> dict[str, Any]:
     if layout == "sd2" and noise.get("prediction_type") == "epsilon" and size == 768:
         size = 512  # as SD 2 base has it
     beside = channels(found) - config.get("out_channels", 4)
-    return {"family": "stable-diffusion-xl" if layout == "sdxl" else "stable-diffusion", "shares": configs,
+    return {"family": "stable-diffusion-xl" if layout == "sdxl" else "stable-diffusion", "configs": configs,
             "width": size, "height": size, "noise": noise, "beside": beside}  # fmt: skip
 
 

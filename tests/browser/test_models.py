@@ -80,3 +80,36 @@ def test_the_page_follows_the_model_and_a_download_is_asked_for_first(visit, hub
     expect(tabs).to_have_text(["Inpaint"])
     expect(page.locator("#generate-inpaint")).to_be_visible()
     assert (engine.shelf.here["afar"].folder / "manifest.json").is_file()
+
+
+def test_a_pickle_is_refused_in_words_and_the_model_stays(visit, engine, tmp_path):
+    from playwright.sync_api import expect
+
+    (tmp_path / "old.ckpt").write_bytes(b"\x80\x04.")
+    page = visit()
+    page.get_by_role("button", name="More").click()
+    box = page.locator("#model input")
+    before = box.input_value()
+    box.fill(str(tmp_path / "old.ckpt"))
+    box.press("Enter")
+    expect(page.locator("#model-told")).to_contain_text("pickled checkpoint, which can run any program")
+    expect(page.locator("#model-told")).to_contain_text("Convert it once, safely: python -c")
+    expect(page.locator("#model-yes")).to_be_hidden()
+    expect(box).to_have_value(before)
+
+
+def test_offline_a_download_is_a_sentence_and_pocket_goes_on(visit, engine, folder, monkeypatch):
+    from playwright.sync_api import expect
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    far = Card(id="far", folder=folder / "far", **AFAR | {"title": "Far"})
+    monkeypatch.setitem(engine.shelf.cards, "far", far)
+    page = visit()
+    page.get_by_role("button", name="More").click()
+    choose(page, "Far")
+    expect(page.locator("#model-told")).to_contain_text("Far is not on this machine.")
+    expect(page.locator("#model-told")).to_contain_text("The studio is offline, so it cannot be fetched.")
+    expect(page.locator("#model-yes")).to_be_hidden()
+    expect(page.locator("#model input")).to_have_value("Pocket (a stand-in)")
+    page.locator("button.generate:visible").click()
+    expect(page.locator("#gallery .frame")).to_have_attribute("data-phase", "done")

@@ -52,6 +52,30 @@ def test_the_curve_is_the_flow_s_and_shifts_with_the_size(engine):
         engine.snr_curve("Euler", "default", 8, width=7)
 
 
+@pytest.mark.parametrize(
+    ("model", "second"),
+    [
+        ("flux-schnell", 0.75),
+        ("sd3-medium", 3 * 2 / 3 / (1 + 2 * 2 / 3)),  # of its grid, shifted once more
+        ("flux-dev", np.exp(1.15) * 3 / (np.exp(1.15) * 3 + 1)),
+        ("qwen-image", None),
+        ("z-image-turbo", 3 * 0.75 / (1 + 2 * 0.75)),
+    ],
+)
+def test_a_card_tells_the_shift_before_the_model_is_here(model, second, engine):
+    """At 1024 pixels and four steps; Esser et al. 2024, eq. 23, with each model's published shift."""
+    assert model not in engine.catalog
+    visited = np.array(engine.snr_curve("Euler", "default", 4, model)["visited"]["t"]) / 1000
+    assert visited[0] == 1
+    if second is None:  # stretched so that it ends at 0.02, by a shift for 4096 of 8192 tokens
+        shift = np.exp(0.5 + 3840 * 0.4 / 7936)
+        second, last = (shift * s / (1 + (shift - 1) * s) for s in (0.75, 0.25))
+        second = 1 - (1 - second) * 0.98 / (1 - last)
+    assert visited[1] == pytest.approx(second, rel=2e-3)
+    with pytest.raises(TaskError, match="is not on this machine"):
+        engine.check(TextToImage(model=model))
+
+
 def test_the_panel_offers_what_the_model_can_have(engine):
     at = snr_panel.Place(1.0, "dev", 512, 512)
     message, spacing, _, sampler, compare = snr_panel.another_model(

@@ -61,6 +61,20 @@ def test_a_grid_that_was_stopped_goes_on_with_its_own_seed(engine):
     assert np.array_equal(np.asarray(again[-1].images[0]), np.asarray(whole.images[0]))
 
 
+def test_a_sheet_of_other_weights_is_another(engine, monkeypatch):
+    told = engine.model_hash("tiny")
+    *_, result = engine.run(TASK)
+    assert result.info["model_hash"] == engine.model_hash("tiny") == told
+    grid = Grid(task=TASK, across=axis(TextToImage, "steps", "1, 2"))
+    for done, after in ((0, told), (1, told), (0, "another")):
+        monkeypatch.setattr(engine, "model_hash", lambda model, after=after: after)
+        events = engine.explore(grid)
+        assert next(events).done == done
+        while not done and next(event for event in events if isinstance(event, Sheet)).done < 1:
+            pass
+        events.close()
+
+
 def test_a_picture_that_was_damaged_is_painted_anew(tmp_path):
     kept = Unfinished(tmp_path, key_of([TASK]))
     assert kept.seeds({"seed": 3}) == {"seed": 3}

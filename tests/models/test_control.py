@@ -80,6 +80,12 @@ def test_a_card_has_the_controlnets_that_lie_beside_its_weights(folder, tiny_fol
     assert card.tasks == ("controlnet",)
 
 
+def test_one_controlnet_may_serve_several_types(folder):
+    both = dict.fromkeys(("pose", "canny"), folder / "controlnet" / "pose")
+    model = load(dataclasses.replace(card_for_folder(folder), controls=both), "cpu")
+    assert model.control("pose") is model.control("canny")
+
+
 def test_controlnets_leave_the_hash_and_the_manifest_of_their_model_alone(folder, tiny_folder):
     assert fingerprint(folder) == fingerprint(tiny_folder)
 

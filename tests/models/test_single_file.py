@@ -94,7 +94,7 @@ def test_channels_and_layout_say_what_a_file_is_for(channels, tasks, tmp_path):
     save_file(tensors, tmp_path / "m.safetensors")
     card = card_for_folder(tmp_path / "m.safetensors")
     assert card.tasks[:1] == tasks
-    assert card.shares == CONFIGS / "sd1"
+    assert card.configs == CONFIGS / "sd1"
     assert (card.width, card.part("unet")) == (512, CONFIGS / "sd1" / "unet")
     with pytest.raises(LoadError, match="do not fit its config"):
         load(card, "cpu")
