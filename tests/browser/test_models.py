@@ -102,12 +102,12 @@ def test_offline_a_download_is_a_sentence_and_pocket_goes_on(visit, engine, fold
     from playwright.sync_api import expect
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    far = Card(id="far", folder=folder / "far", **AFAR | {"title": "Far"})
-    monkeypatch.setitem(engine.shelf.cards, "far", far)
+    gone = Card(id="gone", folder=folder / "gone", **AFAR | {"title": "Elsewhere"})
+    monkeypatch.setitem(engine.shelf.cards, "gone", gone)
     page = visit()
     page.get_by_role("button", name="More").click()
-    choose(page, "Far")
-    expect(page.locator("#model-told")).to_contain_text("Far is not on this machine.")
+    choose(page, "Elsewhere")
+    expect(page.locator("#model-told")).to_contain_text("Elsewhere is not on this machine.")
     expect(page.locator("#model-told")).to_contain_text("The studio is offline, so it cannot be fetched.")
     expect(page.locator("#model-yes")).to_be_hidden()
     expect(page.locator("#model input")).to_have_value("Pocket (a stand-in)")
