@@ -49,7 +49,7 @@ def test_building_the_page_needs_no_torch_and_no_tables():
         "from modules import ui\n"
         "settings = app.Settings.from_args([], {})\n"
         "ui.build(app.Engine(settings), settings)\n"
-        "print([m for m in ('torch', 'diffusers', 'transformers', 'pandas', 'rich') if m in sys.modules])"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'pandas', 'mcp') if m in sys.modules])"
     )
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True

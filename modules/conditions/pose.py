@@ -12,10 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from PIL import Image, ImageDraw
 
 import modules
+from modules.data import read_yaml
 
 PRESETS = modules.HOME / "presets" / "poses.yaml"
 
@@ -49,7 +49,7 @@ class PoseError(ValueError):
 
 def named_poses() -> dict[str, Person]:
     """The library of single people, by name."""
-    library = yaml.safe_load(PRESETS.read_text("utf-8"))
+    library = read_yaml(PRESETS)
     return {name: tuple((x, y) for x, y in points) for name, points in library["poses"].items()}
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from modules.data import read_yaml
 from modules.presets.starts import Preset, read_presets
 from modules.presets.styles import OWN, Style, read_styles
 from modules.tasks import KINDS, TaskError, TextToImage
@@ -68,7 +69,7 @@ class Own:
         found = {}
         for path in sorted((self.folder / kind).glob("*.yaml"))[:MOST]:
             try:
-                found[path.stem] = made(path.stem, yaml.safe_load(path.read_text("utf-8")))
+                found[path.stem] = made(path.stem, read_yaml(path))
             except (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError) as error:
                 log.warning("%s is skipped: %s", path, error)
         return found

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import modules
+from modules.data import read_yaml
 
 FILE = modules.HOME / "presets" / "tasks.yaml"
 
@@ -36,5 +35,5 @@ class Preset:
 @functools.cache
 def read_presets(path: Path = FILE) -> Mapping[str, Preset]:
     """The presets of a file, by name."""
-    entries = yaml.safe_load(path.read_text("utf-8"))
+    entries = read_yaml(path)
     return {name: Preset(name=name, **entry) for name, entry in entries.items()}

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import yaml
-
 import modules
+from modules.data import read_yaml
 from modules.tasks import TaskError, not_one_of
 
 FILE = modules.HOME / "presets" / "styles.yaml"
@@ -65,7 +64,7 @@ class Styles:
 @functools.cache
 def read_styles(path: Path = FILE) -> Styles:
     """The styles of a file."""
-    source = yaml.safe_load(path.read_text("utf-8"))
+    source = read_yaml(path)
     found: dict[str, Style] = {}
     for group in source["groups"]:
         for name, entry in group["styles"].items():

@@ -8,7 +8,7 @@ from typing import Any
 from modules.engine.jobs import Jobs
 from modules.ui import api, replay, runs, theme
 from modules.ui.page import Page
-from modules.ui.toolkit import gr
+from modules.ui.toolkit import gr, unserved
 
 __all__ = ["build", "launch_options"]
 
@@ -18,9 +18,15 @@ DAY = 24 * 3600
 def build(engine: Any, settings: Any) -> gr.Blocks:
     """The whole page over an engine, and the named endpoints beside it."""
     keep = int(settings.keep_seconds or DAY)
-    with gr.Blocks(
-        title="Epsilon Studio", analytics_enabled=False, fill_width=True, delete_cache=(min(keep, 3600), keep)
-    ) as blocks:
+    with (
+        unserved(),
+        gr.Blocks(
+            title="Epsilon Studio",
+            analytics_enabled=False,
+            fill_width=True,
+            delete_cache=(min(keep, 3600), keep),
+        ) as blocks,
+    ):
         # ZeroGPU lends its GPU to one decorated call at a time: there a run lives as long as its press.
         alone = settings.where == "zerogpu"
         jobs = (
@@ -33,7 +39,7 @@ def build(engine: Any, settings: Any) -> gr.Blocks:
         Page(engine, jobs).assemble(blocks)
         api.add_endpoints(engine, jobs, mcp=settings.mcp)
         replay.add_endpoints(engine)
-    return blocks.queue(max_size=settings.queue_size, default_concurrency_limit=8)
+        return blocks.queue(max_size=settings.queue_size, default_concurrency_limit=8)
 
 
 def launch_options(settings: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How gradio comes in: quietly, quickly, and for every file of this room through this one door.
 
 Four things happen around the import. Analytics are switched off, so nothing leaves the machine. Calls to
-this machine itself go past any proxy. Command lines and tables, which our page has not, stay shut. And the
+this machine itself go past any proxy. Command lines, tables and MCP stay shut until they are used. And the
 editor stubs (`.pyi`) that gradio would make anew for each of its eighty components are skipped: about half of
 the import's time, and nothing written into the installation.
 """
@@ -40,12 +40,31 @@ def _no_stub_files() -> Iterator[None]:
         inspect.getfile = getfile
 
 
-with standing_in(("gradio.cli", "httpx._main", "pandas")), _no_stub_files():
+with standing_in(("gradio.cli", "httpx._main", "mcp", "pandas")), _no_stub_files():
     import gradio as gr
+    import gradio.routes
     from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
     from gradio.utils import get_upload_folder
 
-__all__ = ["file_data", "gr", "on_gpu", "safe", "served", "served_picture"]
+# Else it is asked at the launch, and all of gradio's command line imported for the answer.
+gr.Blocks._is_running_in_reload_thread = False  # pyright: ignore[reportAttributeAccessIssue]
+
+__all__ = ["file_data", "gr", "on_gpu", "safe", "served", "served_picture", "unserved"]
+
+
+@contextmanager
+def unserved() -> Iterator[None]:
+    """While open, a page gets no server: gradio would make three as it grows, to throw all of them away.
+
+    `launch()` makes the one that serves, and so does `mount_gradio_app`.
+    """
+    app = gradio.routes.App
+    made = app.create_app
+    app.create_app = staticmethod(lambda *_, **__: None)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        app.create_app = staticmethod(made)
 
 
 def served(path: Path) -> Path:

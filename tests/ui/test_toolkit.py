@@ -6,8 +6,11 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from urllib.request import urlopen
 
-from modules.ui import toolkit
+from modules.settings import Settings
+from modules.ui import build, launch_options, toolkit
+from tests.ui.fake import FakeEngine
 
 
 def test_the_import_leaves_inspect_as_it_was():
@@ -53,3 +56,24 @@ def test_with_spaces_it_borrows_a_gpu(monkeypatch):
     spaces.GPU = lambda fn: ("on a GPU", fn)
     monkeypatch.setitem(sys.modules, "spaces", spaces)
     assert toolkit.on_gpu(print) == ("on a GPU", print)
+
+
+def test_a_page_gets_one_server_and_only_when_it_is_launched(monkeypatch):
+    routes, made = toolkit.gradio.routes, []
+    create = routes.App.create_app
+
+    def counted(blocks, *args, **how):
+        made.append(blocks)
+        return create(blocks, *args, **how)
+
+    monkeypatch.setattr(routes.App, "create_app", staticmethod(counted))
+    blocks = build(FakeEngine(), Settings())
+    assert made == []
+    assert routes.App.create_app is counted  # as it was
+    _, address, _ = blocks.launch(**launch_options(Settings()), prevent_thread_lock=True)
+    try:
+        assert made == [blocks]
+        with urlopen(address) as page:
+            assert page.status == 200
+    finally:
+        blocks.close()
