@@ -14,24 +14,25 @@ SOURCES = sorted([ROOT / "app.py", *(ROOT / "modules").rglob("*.py")])
 
 MAY_IMPORT = {  # room -> rooms that it may know; every room may know itself
     "lean": set(),
+    "data": set(),
     "tasks": set(),
     "settings": {"tasks"},
-    "presets": {"tasks"},
+    "presets": {"tasks", "data"},
     "images": set(),
     "metadata": {"tasks"},
     "diffusion": {"lean"},
-    "conditions": {"tasks", "images"},
+    "conditions": {"tasks", "images", "data"},
     "models": {"lean", "tasks", "images", "diffusion", "conditions"},
     "engine": {"tasks", "settings", "presets", "images", "metadata", "diffusion", "conditions", "models"},
     "ui": {"lean", "tasks", "settings", "presets", "images", "metadata", "engine"},
     "training": {"tasks", "images", "diffusion", "conditions", "models", "engine"},
-    "bench_queue": {"tasks", "engine"},
     "bench": {"tasks", "settings", "diffusion", "conditions", "models", "engine"},
     "app": {"settings", "images", "models", "engine", "ui"},
 }
 HEAVY = {"torch", "diffusers", "transformers", "gradio"}
 LIBRARIES_KEPT_OUT = {
     "lean": HEAVY | {"PIL", "numpy"},
+    "data": HEAVY | {"PIL", "numpy"},
     "tasks": HEAVY | {"PIL", "numpy"},
     "settings": HEAVY,
     "metadata": HEAVY,
@@ -43,7 +44,6 @@ LIBRARIES_KEPT_OUT = {
     "ui": {"torch", "diffusers", "transformers"},
     "training": {"gradio"},
     "bench": {"gradio"},
-    "bench_queue": HEAVY,
 }
 FLOORS = {  # below these the code breaks, or a hole is known
     "gradio": "6.25",

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from modules import bench
-from modules.bench import panel, runtimes, start
+from modules.bench import panel, queue, runtimes, start
+from modules.bench.stock import stock_pipeline
 from modules.diffusion.schedule import SAMPLERS
 
 
@@ -59,7 +60,7 @@ def test_runtimes_race_on_the_same_picture(there, monkeypatch):
         pytest.importorskip("openvino")
     else:
         monkeypatch.setitem(sys.modules, "openvino", None)
-    found = runtimes.race(bench.stock_pipeline, 64, 2, TINY, SMALL)
+    found = runtimes.race(stock_pipeline, 64, 2, TINY, SMALL)
     names = ["ours", "stock", *["openvino"] * there]
     assert list(found["ratios"]) == names
     assert found["ratios"]["ours"] == 1
@@ -122,3 +123,10 @@ def test_the_studio_is_asked_over_http():
         server.shutdown()
         server.server_close()
     assert not start.answers(address)
+
+
+def test_the_queue_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(queue, "JOBS", 6)
+    bench.main(["--parts", "queue", "--repeats", "1", "--out", str(tmp_path / "q.json")])
+    assert json.loads((tmp_path / "q.json").read_text())["milliseconds_a_job"] > 0
+    assert "A job costs" in capsys.readouterr().out

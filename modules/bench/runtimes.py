@@ -117,8 +117,8 @@ def built(folder: Path, unet: Mapping[str, Any], autoencoder: Mapping[str, Any])
     width = networks[0].config["cross_attention_dim"]
 
     def words(prompts: Any) -> list[Encoded]:
-        generator = torch.Generator().manual_seed(1)
-        return [Encoded(torch.randn(1, TOKENS, width, generator=generator)) for _ in prompts]
+        drawn = [torch.Generator().manual_seed(len(prompt)) for prompt in prompts]
+        return [Encoded(torch.randn(1, TOKENS, width, generator=one)) for one in drawn]
 
     card = ModelCard(id="random", title="Random weights", family="stable-diffusion", folder=folder)
     return LatentModel(

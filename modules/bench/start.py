@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import modules
+from modules.bench.machine import cpu_seconds, megabytes_of
 from modules.engine.studio import Engine
 from modules.settings import Settings
 from modules.tasks import TextToImage
@@ -24,28 +24,43 @@ LOOK_AGAIN = 0.05  # seconds between two looks
 GIVE_UP = 600  # seconds: only a studio that hangs ever meets it
 
 
+class Studio(NamedTuple):
+    """A studio in a process of its own, since when, and where its page will answer."""
+
+    process: subprocess.Popen[Any]
+    begun: float
+    address: str
+
+
+@contextmanager
+def studio(model: str, device: str = "cpu") -> Generator[Studio]:
+    """The studio as a person starts it, but with pictures in a folder that goes with it."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as outputs:
+        flags = ["--port", str(port), "--model", model, "--device", device]
+        command = [sys.executable, str(modules.HOME / "app.py"), *flags, "--offline", "--outputs", outputs]
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            yield Studio(process, begun, f"http://127.0.0.1:{port}")
+        finally:
+            process.terminate()
+            process.wait()
+
+
 def bench(model: str, device: str) -> dict[str, Any]:
     """Seconds from the start until the page answers and the first picture is there; CPU time and memory.
 
     RuntimeError if the studio ends, or never gets there.
     """
-    engine = Engine(Settings(model=model, device=device))
-    address = f"http://127.0.0.1:{free_port()}"
-    with tempfile.TemporaryDirectory() as outputs:
-        flags = ["--port", address.rpartition(":")[2], "--model", model, "--device", device]
-        command = [sys.executable, str(modules.HOME / "app.py"), *flags, "--offline", "--outputs", outputs]
-        begun = time.perf_counter()
-        studio = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            waited_for(lambda: answers(address), studio)
-            page, page_cpu = time.perf_counter() - begun, cpu_seconds(studio.pid)
-            asked = {"prompt": "a red apple", "seed": 1, "model": engine.default_model}
-            ask(address, "text_to_image", [asked.get(field.name) for field in fields(TextToImage)])
-            picture, picture_cpu = time.perf_counter() - begun, cpu_seconds(studio.pid)
-            memory = resident_megabytes(studio.pid)
-        finally:
-            studio.terminate()
-            studio.wait()
+    name = Engine(Settings(model=model, device=device)).default_model
+    with studio(model, device) as (process, begun, address):
+        waited_for(lambda: answers(address), process)
+        page, page_cpu = time.perf_counter() - begun, cpu_seconds(process.pid)
+        asked = {"prompt": "a red apple", "seed": 1, "model": name}
+        ask(address, "text_to_image", [asked.get(field.name) for field in fields(TextToImage)])
+        picture, picture_cpu = time.perf_counter() - begun, cpu_seconds(process.pid)
+        memory = megabytes_of(process.pid)
     print(f"The page answered after {page:.1f} s, the first picture was there after {picture:.1f} s.")
     if page_cpu is not None and picture_cpu is not None:
         print(f"That took {page_cpu:.1f} and {picture_cpu:.1f} s of CPU time, and {memory} MB at most.")
@@ -96,21 +111,3 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
-
-
-def cpu_seconds(process: int) -> float | None:
-    """The CPU time that a process has used, where the system tells."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_megabytes(process: int) -> int | None:
-    """The most memory that a process has held, where the system tells."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM")), None)
