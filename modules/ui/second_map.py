@@ -1,4 +1,4 @@
-"""The ControlNet tab's second map lives here: its kind, the picture it comes from, what is made of it."""
+"""The ControlNet tab's second map lives here: its kind, where it comes from, what is made of it."""
 
 from __future__ import annotations
 
@@ -11,52 +11,63 @@ from modules.ui.forms import Maker, as_field
 from modules.ui.toolkit import gr, served_picture
 
 NONE = ("none", "")
-WANTED = "Give a picture for the second map."
+WANTED = "Take the map above, or give a picture."
+NOTHING = "There is no map above yet: draw one, or give a picture."
+TAKEN = "It is the second map now: choose another kind above for the first."
 
 
 def fields(make: Maker, kinds: Sequence[tuple[str, str]]) -> dict[str, gr.components.Component]:
-    """What to take from a second picture, how strictly to keep to it, and the map as the network sees it."""
+    """What the second map is of, where it is taken from, the map as the network sees it, and its strength."""
     kind = gr.Radio([NONE, *kinds], value="", label="Keep to a second map, a", elem_id="control_type_2")
-    upload = gr.UploadButton(
-        "Second map from a picture…",
-        elem_id="control-upload-2",
-        file_types=[".png", ".jpg", ".jpeg", ".webp"],
-        type="filepath",
-        visible=False,
-    )
+    with gr.Row(elem_classes="pair"):
+        take = gr.Button("Take the map above", elem_id="control-take", min_width=100)
+        upload = gr.UploadButton(
+            "From a picture…",
+            elem_id="control-upload-2",
+            file_types=[".png", ".jpg", ".jpeg", ".webp"],
+            type="filepath",
+            min_width=100,
+            visible=False,
+        )
     told = gr.HTML("", elem_id="control-told-2", elem_classes="aside", apply_default_css=False)
     shown = gr.Image(
         label="Second map", elem_id="control-map-2", format="png", interactive=False, visible=False
     )
     scale = make.slider("control_scale_2", "Strength of the second map", visible=False)
     return {
-        "control_type_2": kind, "upload_2": upload, "told_2": told, "shown_2": shown,
+        "control_type_2": kind, "take": take, "upload_2": upload, "told_2": told, "shown_2": shown,
         "control_image_2": gr.File(visible=False, type="filepath"), "control_scale_2": scale,
     }  # fmt: skip
 
 
 def wire(engine: Any, parts: Mapping[str, Any]) -> None:
-    """A new kind or picture is answered with the map that the network will see, or with why there is none."""
+    """A new kind or picture, or the first map when it is taken over, is answered with the map, or why not."""
     kind, upload, chosen = parts["control_type_2"], parts["upload_2"], parts["control_image_2"]
     names = ("detect", "width", "height")
-    changed = [upload, parts["told_2"], parts["shown_2"], chosen, parts["control_scale_2"]]
+    above = [parts["control_type"], parts["control_image"]]
 
     def answer(
         event: gr.EventData, wanted: str, sent: str | None, kept: str | None, *values: Any
     ) -> list[Any]:
-        asked = {name: as_field(Controlled, name, value) for name, value in zip(names, values, strict=True)}
-        path = sent if event.target is upload else kept
+        first, path = values[len(names) :], sent if event.target is upload else kept
+        if event.target is parts["take"]:
+            if first[1] is None:
+                return [*[gr.skip()] * 2, f"<p>{NOTHING}</p>", *[gr.skip()] * 3]
+            wanted, path = first
+        asked = {name: as_field(Controlled, name, value) for name, value in zip(names, values)}
         made, told = seen(engine, wanted, path, asked)
+        if made and first == (wanted, path):
+            told = TAKEN
         return [
-            gr.update(visible=bool(wanted)), f"<p>{escape(told)}</p>" if told else "",
+            wanted, gr.update(visible=bool(wanted)), f"<p>{escape(told)}</p>" if told else "",
             gr.update(value=made, visible=made is not None), path, gr.update(visible=bool(wanted)),
         ]  # fmt: skip
 
     gr.on(
-        [kind.change, upload.upload],
+        [kind.change, upload.upload, parts["take"].click],
         answer,
-        [kind, upload, chosen, *(parts[name] for name in names)],
-        changed,
+        [kind, upload, chosen, *(parts[name] for name in names), *above],
+        [kind, upload, parts["told_2"], parts["shown_2"], chosen, parts["control_scale_2"]],
         queue=False,
         trigger_mode="always_last",
         show_progress="hidden",

@@ -63,6 +63,7 @@ def fields(engine: Any) -> dict[str, gr.components.Component]:
             label="Read the map out of the picture",
             elem_id="detect",
         )
+    with gr.Accordion("A second map", open=False, elem_id="control-second", elem_classes="more"):
         second = second_map.fields(make, spoken(kinds))
     return prompt | {
         "control_type": kind,
