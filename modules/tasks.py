@@ -250,8 +250,8 @@ class Inpaint(Task):
     start_from: str = choice(
         "blurred",
         ("original", "blurred", "noise"),
-        help="What lies under the mask at the start: what was there, its blurred surroundings, or noise; "
-        "at strength 1 always noise.",
+        help="What lies under the mask at the start: what was there, its blurred surroundings, or noise. "
+        "At strength 1 it is hardly more than a tint.",
     )
     mask_feather: int = number(4, 0, 64, step=1, help="Pixels inside the mask over which its edge blends.")
     mask_grow: int = number(0, 0, 128, step=1, help="Pixels by which the mask is grown first.")

@@ -11,6 +11,7 @@
     python -m modules.training.control      a ControlNet, then export         0.25 s a sample, one core
     python -m modules.training.rebase       the ControlNet goes on with a base that has moved
     python -m modules.training.sight        sees depth                        10 min, one core
+    python -m modules.training.posture      sees joints, for those scores      12 min, one core
     python -m modules.training.obedience    scores of the ControlNet
     python -m modules.training.judge        names things, for the scores      5 min
     python -m modules.training.evaluate     scores and contact sheets

@@ -31,8 +31,9 @@ def fields(make: Maker, kinds: Sequence[tuple[str, str]]) -> dict[str, gr.compon
         )
     told = gr.HTML("", elem_id="control-told-2", elem_classes="aside", apply_default_css=False)
     shown = gr.Image(
-        label="Second map", elem_id="control-map-2", format="png", interactive=False, visible=False
-    )
+        label="Second map", elem_id="control-map-2", format="png", height=220, buttons=["download"],
+        interactive=False, visible=False,
+    )  # fmt: skip
     scale = make.slider("control_scale_2", "Strength of the second map", visible=False)
     return {
         "control_type_2": kind, "take": take, "upload_2": upload, "told_2": told, "shown_2": shown,

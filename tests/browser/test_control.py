@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from modules.conditions import pose
 from tests.ui.fake import CONTROLLED, FakeEngine
@@ -165,3 +166,32 @@ def test_a_dragged_shape_is_in_the_depth_map(visit, engine):
     page.wait_for_function("document.querySelector('.status').textContent.includes(' in ')")
     assert engine.runs[-1].control_type == "depth"
     engine.control_map(engine.runs[-1])
+
+
+def test_the_map_above_is_taken_as_the_second_and_the_first_may_become_another(visit, engine):
+    page = opened(visit())
+    page.click("#control-second > .label-wrap")
+    page.click("#control-take")
+    expect(page.locator("#control-map-2 img")).to_be_visible()
+    expect(page.locator("#control-told-2")).to_contain_text("It is the second map now")
+    page.click('#control_type label:has-text("Depth")')
+    expect(page.locator("#pose-editor .control-map")).to_have_attribute("data-kind", "depth")
+    settled(page)
+    expect(page.locator("#control-map-2 img")).to_be_visible()
+    page.click("button.generate:visible")
+    expect(page.locator(".status")).to_contain_text(" in ")
+    task = engine.runs[-1]
+    assert (task.control_type, task.control_type_2) == ("depth", "pose")
+    with Image.open(task.control_image_2) as second:
+        standing = pose.draw([pose.named_poses()["standing"]], 256, 256)
+        assert np.array_equal(np.asarray(second.convert("RGB")), np.asarray(standing))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_tabs_stand_in_one_line(visit, width):
+    page = visit(width, 844)
+    tabs = page.locator('#tabs [role="tab"]:visible')
+    expect(tabs).to_have_count(5)
+    tops = tabs.evaluate_all("all => all.map((tab) => Math.round(tab.getBoundingClientRect().top))")
+    assert len(set(tops)) == 1
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

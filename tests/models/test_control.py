@@ -1,8 +1,10 @@
 """ControlNets beside a model: found, checked, loaded late, held for their share of the steps, and summed."""
 
 import dataclasses
+import itertools
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ import torch
 
 from modules.conditions import pose
 from modules.conditions.depth import depth_map
+from modules.diffusion.editing import inpainted
+from modules.diffusion.guidance import guided
+from modules.diffusion.sampling import sample
+from modules.diffusion.schedule import make_scheduler, visited_levels
 from modules.engine.generation import generate
 from modules.engine.studio import Engine
 from modules.models import controls
@@ -163,6 +169,26 @@ def test_several_maps_add_up_each_with_its_weight(model):
     early = dataclasses.replace(pair[1], last=500.0)  # over before timestep 400
     torch.testing.assert_close(model.predict(x, 400.0, [base], [pair[0], early]),
                                model.predict(x, 400.0, [base], pair[:1]))  # fmt: skip
+
+
+def test_two_maps_hold_inside_a_mask_while_the_rest_stays_known(model):
+    """Inpainting wraps the guided network, whatever leads that: pose, depth and a mask at once."""
+    slope = depth_map(np.linspace(1, 3, 128)[:, None].repeat(128, 1))
+    both = dataclasses.replace(TASK, control_type_2="depth", control_image_2=slope)
+    known, unit = (torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 2:6, 3:7] = 1
+    inside, ends = mask.bool().expand_as(known), []
+    for task in (both, dataclasses.replace(both, control_scale_2=0.0), TextToImage(prompt=TASK.prompt)):
+        levels = visited_levels(TASK.sampler, TASK.schedule, TASK.steps, model.noise_schedule)
+        asked = model.conditions(task, levels.t.tolist())
+        led = guided(partial(model.predict, controls=asked.controls), asked.base, asked.weighted)
+        keeping = inpainted(led, known, mask, unit, model.noise_schedule)
+        scheduler = make_scheduler(TASK.sampler, TASK.schedule, model.noise_schedule)
+        *_, last = sample(keeping, scheduler, unit, TASK.steps)
+        torch.testing.assert_close(last.latents[~inside], known[~inside], rtol=0, atol=1e-3)
+        ends.append(last.latents[inside])
+    assert all((one - other).abs().max() > 1e-3 for one, other in itertools.combinations(ends, 2))
 
 
 def test_pockets_maps_are_of_picture_size_and_shrink_by_sixteen(model):

@@ -203,7 +203,7 @@ def test_inpainting_with_four_channels(folder, model, mean_of_the_encoder):
 @pytest.mark.parametrize("steps", [1, 4])
 def test_at_strength_1_the_first_call_too_is_shown_what_is_known(steps, folder, model, mean_of_the_encoder):
     """The stock pipeline's sees noise alone. Shown what ours is shown, it gives the same latents."""
-    task = as_kind(Inpaint, image=PICTURE, mask=MASK, steps=steps, start_from="original", mask_feather=0)
+    task = as_kind(Inpaint, image=PICTURE, mask=MASK, steps=steps, start_from="noise", mask_feather=0)
     seen = []
     watching = model.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     latents, _ = ours(model, task)

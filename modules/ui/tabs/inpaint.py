@@ -36,10 +36,15 @@ def fields(engine: Any) -> dict[str, Any]:
     )
     with gr.Accordion("Mask and borders", open=False, elem_id="inpaint-more"):
         guidance = make.slider("guidance_scale", "Guidance", elem_id="inpaint-guidance", reach=15)
-        start = make.choice("start_from", "Start the painted part from", STARTS)
+        start = make.choice(
+            "start_from",
+            "Start the painted part from",
+            STARTS,
+            info="At strength 1 it is hardly more than a tint.",
+        )
         with gr.Row(elem_classes="pair"):
-            grow = make.slider("mask_grow", "Grow the mask", min_width=100)
-            feather = make.slider("mask_feather", "Soften its edge", min_width=100)
+            grow = make.slider("mask_grow", "Grow mask", min_width=100)
+            feather = make.slider("mask_feather", "Soften edge", min_width=100)
         only = gr.Checkbox(
             engine.default(KIND, "only_masked"),
             label="Only the masked region, at full resolution",
