@@ -10,7 +10,7 @@ from modules.tasks import Task
 from modules.ui.forms import Form
 from modules.ui.toolkit import gr, safe
 
-SUITED = ("width", "height", "steps", "guidance_scale", "sampler", "schedule")
+SUITED = ("width", "height", "steps", "guidance_scale", "sampler", "schedule", "only_masked", "padding")
 """The controls that take the values that suit a model when it is chosen, beside those that its card names."""
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
