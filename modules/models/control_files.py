@@ -69,6 +69,7 @@ def shape_of(weights: Weights) -> dict[str, Any]:
     }
     if (kinds := weights.get("task_embedding")) is not None:  # a ControlNet Union
         found |= {"num_control_type": kinds.shape[0], "num_trans_channel": kinds.shape[1]}
+        found |= {"num_proj_channel": weights["spatial_ch_projs.weight"].shape[0]}
     return found
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from modules.models.catalog import CatalogueError, card_for_folder, read_catalogue
+from modules.engine import curves
+from modules.models.catalog import CatalogueError, card_for_folder, read_addons, read_catalogue
 from modules.tasks import KINDS, Limits, TaskError, TextToImage, default
 
 
@@ -22,6 +23,24 @@ def test_every_shipped_card_starts_with_a_task_that_it_can_serve():
             task = KINDS[kind](model=card.id, **start)
             card.check(task)
             tasks.check(task, card.limits, "takes")
+
+
+PROMISED = (
+    "pocket sd15 sd21 sdxl sd-turbo sdxl-turbo lcm-dreamshaper sd15-inpaint sdxl-inpaint instruct-pix2pix "
+    "dit-256 sd15-pose sd15-depth sd15-canny sdxl-union sd15-ip-adapter sdxl-ip-adapter sd3-medium "
+    "flux-schnell flux-dev flux-kontext flux2-klein qwen-image qwen-image-edit z-image-turbo"
+)
+
+
+def test_what_was_promised_is_listed_with_defaults_that_its_noise_can_have():
+    cards = read_catalogue()
+    assert set(PROMISED.split()) <= {*cards, *read_addons()}
+    for card in cards.values():
+        if card.hub:
+            kind = KINDS[card.tasks[0]]
+            assert {"width", "height", "steps", "guidance_scale", "sampler", "schedule"} <= {*card.defaults}
+            fields = {name: value for name, value in card.defaults.items() if hasattr(kind, name)}
+            curves.noise_for(card, kind(model=card.id, **fields))
 
 
 def test_a_card_refuses_what_it_cannot_serve():

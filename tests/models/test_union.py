@@ -1,5 +1,7 @@
 """A ControlNet Union: one network that is told which kind of map it reads, as the stock pipeline tells it."""
 
+import shutil
+
 import diffusers
 import numpy as np
 import pytest
@@ -56,3 +58,15 @@ def test_it_is_told_the_kind_of_the_map(folder):
     torch.testing.assert_close(steps[-1].latents, theirs, atol=1e-4, rtol=1e-4)
     with pytest.raises(LoadError, match="reads no scribble maps; it reads pose, depth"):
         model.control("scribble")
+
+
+def test_a_union_in_one_file_is_the_same_network(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "xl")
+    within = place / "controlnet"
+    shutil.copy(within / "depth" / "diffusion_pytorch_model.safetensors", within / "canny.safetensors")
+    model = load(card_for_folder(place), "cpu")
+    one, other = (model.control(kind).network.args[0] for kind in ("canny", "depth"))
+    assert one.config.num_control_type == other.config.num_control_type
+    expected = other.state_dict()
+    assert one.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in one.state_dict().items())
