@@ -13,7 +13,7 @@ import yaml
 
 import modules
 from modules.models.folders import PAINTING, PIPELINES, described, labels
-from modules.models.originals import FileError, described_file
+from modules.models.originals import PICKLES, FileError, described_file
 from modules.tasks import KINDS, Controlled, Limits, Task, TaskError, not_one_of
 
 CATALOGUE = modules.HOME / "presets" / "models.yaml"
@@ -207,10 +207,12 @@ def controls_in(folder: Path) -> dict[str, Path]:
     """The ControlNets that lie inside a model's folder, by control type.
 
     A folder "pose-depth" serves the two; a file serves what words of its name mean, as "pose" in
-    pose.safetensors and "openpose" in control_v11p_sd15_openpose.safetensors.
+    pose.safetensors and "openpose" in control_v11p_sd15_openpose.safetensors. A pickled file stands for its
+    kind too, so that whoever asks for it is told how to convert it.
     """
     folders = sorted(folder.glob(f"{CONTROLNETS}/*/config.json"))
-    files = sorted(folder.glob(f"{CONTROLNETS}/*.safetensors"), reverse=True)
+    pickled = sorted(path for path in folder.glob(f"{CONTROLNETS}/*") if path.suffix in PICKLES)
+    files = [*pickled, *sorted(folder.glob(f"{CONTROLNETS}/*.safetensors"), reverse=True)]
     found = {
         CALLED[word]: path for path in files for word in re.split(r"[\W_]+", path.stem) if word in CALLED
     }

@@ -46,9 +46,12 @@ def read_control(path: Path, unet: Mapping[str, Any]) -> tuple[dict[str, Any], W
     if beginning is None:
         other = (what for start, what in OTHERS.items() if any(name.startswith(start) for name in names))
         raise LoadError(f"{path} is no ControlNet: it is {next(other, 'something else')}.")
-    converted = convert_controlnet_checkpoint(weights_in(path, beginning), unet)
-    weights = {name: value for name, value in converted.items() if value is not None}
-    return {**unet, **shape_of(weights)}, weights
+    try:
+        converted = convert_controlnet_checkpoint(weights_in(path, beginning), unet)
+        weights = {name: value for name, value in converted.items() if value is not None}
+        return {**unet, **shape_of(weights)}, weights
+    except (KeyError, ValueError, IndexError) as error:
+        raise LoadError(f"{path} is no whole ControlNet ({error}): copy or download it again.") from error
 
 
 def shape_of(weights: Weights) -> dict[str, Any]:

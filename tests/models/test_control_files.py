@@ -93,6 +93,31 @@ def test_what_is_no_controlnet_is_told(tensor, words, folder, tmp_path):
         load(card_for_folder(place), "cpu").control("canny")
 
 
+def test_pickles_and_remains_are_told(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "sd")
+    (place / "controlnet" / "control_sd15_depth.pth").write_bytes(b"pickle")
+    save_file({"zero_convs.0.0.weight": torch.zeros(2)}, place / "controlnet" / "canny.safetensors")
+    model = load(card_for_folder(place), "cpu")
+    with pytest.raises(LoadError, match=r"control_sd15_depth\.pth is a pickled checkpoint"):
+        model.control("depth")
+    with pytest.raises(LoadError, match="is no whole ControlNet"):
+        model.control("canny")
+    as_diffusers(place / "controlnet" / "pose", place / "controlnet" / "depth.safetensors")
+    assert card_for_folder(place).controls["depth"].suffix == ".safetensors"
+
+
+def test_a_model_of_one_file_has_its_controlnets_in_the_folder_of_its_name(folder, tmp_path):
+    tensors = ("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x",
+               "cond_stage_model.transformer.x")  # fmt: skip
+    save_file({name: torch.zeros(8, 4, 3, 3) for name in tensors}, tmp_path / "m.safetensors")
+    assert "controlnet" not in card_for_folder(tmp_path / "m.safetensors").tasks
+    (tmp_path / "m").mkdir()
+    as_diffusers(folder / "controlnet" / "pose", _place(tmp_path / "m") / "pose.safetensors")
+    card = card_for_folder(tmp_path / "m.safetensors")
+    assert card.controls == {"pose": tmp_path / "m" / "controlnet" / "pose.safetensors"}
+    assert card.tasks[-1] == "controlnet"
+
+
 def test_half_a_file_is_told_and_the_model_stays(folder, tmp_path):
     place = shutil.copytree(folder, tmp_path / "sd")
     file = write_original_control(place / "controlnet" / "pose", place / "controlnet" / "canny.safetensors")
