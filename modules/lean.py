@@ -21,7 +21,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Union
 
 PACKAGES = (
     "diffusers.hooks",
@@ -35,6 +35,8 @@ UNUSED = ("accelerate", "scipy.integrate", "scipy.stats", "torch._dynamo", "tran
 """What diffusers imports, and a running studio may never call."""
 
 _turn = threading.RLock()
+_real = threading.local()
+"""`_real.wanted` where a thread is importing a library for use, with all that it needs itself."""
 
 
 @contextmanager
@@ -74,8 +76,9 @@ class StandIns(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The specification of a stand-in, for what belongs to one of the libraries."""
-        if not any(fullname == name or fullname.startswith(f"{name}.") for name in self.libraries):
+        """The specification of a stand-in, for what belongs to one of the libraries and is not in use yet."""
+        ours = any(fullname == name or fullname.startswith(f"{name}.") for name in self.libraries)
+        if not ours or getattr(_real, "wanted", False):
             return None
         top = fullname.partition(".")[0]
         there = any(finder.find_spec(top, None) for finder in sys.meta_path if finder is not self)
@@ -104,14 +107,13 @@ class StandIn(ModuleType):
 
     def real(self) -> ModuleType:
         """The module itself, imported now if it never was, with all that it imports."""
-        for module in [each for each in sys.modules.values() if isinstance(each, StandIn)]:
+        for module in [each for each in list(sys.modules.values()) if isinstance(each, StandIn)]:
             module.leave()
-        finders = sys.meta_path[:]
-        sys.meta_path[:] = [finder for finder in finders if not isinstance(finder, StandIns)]
+        before, _real.wanted = getattr(_real, "wanted", False), True
         try:
             return importlib.import_module(self.__name__)
         finally:
-            sys.meta_path[:] = finders
+            _real.wanted = before
 
     def leave(self) -> None:
         """Make way for the module."""
@@ -120,6 +122,13 @@ class StandIn(ModuleType):
             parent, _, child = self.__name__.rpartition(".")
             if parent in sys.modules and sys.modules[parent].__dict__.get(child) is self:
                 delattr(sys.modules[parent], child)
+
+
+ABSENT = (
+    *("_module", "_name", "__origin__", "__parameters__"),
+    *("__typing_subst__", "__typing_unpacked_tuple_args__", "__typing_is_unpacked_typevartuple__"),
+)
+"""What a half-made Later has not, and what typing asks of all that stands in an annotation."""
 
 
 class Later:
@@ -135,10 +144,24 @@ class Later:
         return getattr(self._module.real(), self._name)
 
     def __getattr__(self, name: str) -> Any:
+        if name in ABSENT:
+            raise AttributeError(name)
         return getattr(self._real(), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._real()(*args, **kwargs)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._real()[key]
+
+    def __or__(self, other: Any) -> Any:  # in annotations, such as "PreTrainedModel | None"
+        return Union[self, other]  # noqa: UP007 (it is what | calls)
+
+    def __ror__(self, other: Any) -> Any:
+        return Union[other, self]  # noqa: UP007
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy is the thing itself
+        return found_in, (self._module.__name__, self._name)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         return (self._real(),)
@@ -150,6 +173,11 @@ class Later:
         top = self._module.__name__.partition(".")[0]
         related = any(parent.__module__.partition(".")[0] == top for parent in kind.__mro__)
         return related and issubclass(kind, self._real())
+
+
+def found_in(module: str, name: str) -> Any:
+    """What has that name in a module."""
+    return getattr(importlib.import_module(module), name)
 
 
 def unmarked(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
@@ -199,7 +227,7 @@ def shelve(name: str) -> None:
             with _turn:
                 if package.__dict__.pop("__getattr__", None):
                     loader.exec_module(package)
-            value = getattr(package, wanted)
+            value = getattr(sys.modules[name], wanted)  # some packages put another in their place
         return package.__dict__.setdefault(wanted, value)
 
     package.__dict__["__getattr__"] = found

@@ -1,10 +1,14 @@
 """Libraries are opened as far as they are used, and are the real ones as soon as they are used."""
 
+import copy
 import importlib
 import json
 import os
+import pickle
 import subprocess
 import sys
+import threading
+import typing
 from pathlib import Path
 
 import pytest
@@ -119,3 +123,46 @@ def test_a_package_gives_its_names_one_by_one(shop):
     assert shop() == ["shop.tea"]
     assert shelved.SIGN == "open"  # nothing but the whole package knows that
     assert shop() == ["shop.tea", "shop", "shop.bread"]
+
+
+def test_a_library_may_be_used_while_another_thread_is_sparing(shop):
+    """As when a page asks for a curve that needs scipy while the model behind it is being loaded."""
+    with lean.sparing():
+        bread = importlib.import_module("shop.bread")
+        used = []
+        other = threading.Thread(target=lambda: used.append(bread.sieve(1)))
+        other.start()
+        other.join()
+        assert used == [2]
+        assert sys.modules["mill"].__file__
+        importlib.import_module("shop.tea")
+    assert not any(isinstance(finder, lean.StandIns) for finder in sys.meta_path)
+
+
+def test_what_was_imported_before_is_left_as_it_is(shop):
+    flour = importlib.import_module("mill.flour")
+    bread = importlib.import_module("shop.bread")
+    with lean.sparing():
+        assert importlib.import_module("shop.bread") is bread
+        assert importlib.import_module("mill.flour") is flour
+    assert bread.Flour is flour.Flour
+
+
+def test_what_stands_in_is_annotated_with_copied_and_pickled_as_the_thing_itself(shop):
+    with lean.sparing():
+        bread = importlib.import_module("shop.bread")
+    assert bread.Flour in typing.get_args(bread.Flour | None)
+    assert bread.Flour in typing.get_args(None | bread.Flour)
+    assert "mill" not in sys.modules
+    assert copy.copy(bread.Flour) is sys.modules["mill.flour"].Flour
+    assert copy.deepcopy(bread.Flour) is sys.modules["mill.flour"].Flour
+    assert pickle.loads(pickle.dumps(bread.Flour())).__class__ is sys.modules["mill.flour"].Flour
+
+
+def test_a_package_that_puts_another_in_its_place_gives_its_names(shop, tmp_path):
+    """As diffusers' packages do that are lazy themselves."""
+    (tmp_path / "shop" / "__init__.py").write_text(
+        "import sys, types\nsys.modules[__name__] = types.SimpleNamespace(SIGN='lazy')\n"
+    )
+    lean.shelve("shop")
+    assert importlib.import_module("shop").SIGN == "lazy"
