@@ -13,9 +13,8 @@
     python -m modules.training.sight        sees depth                        10 min, one core
     python -m modules.training.posture      sees joints, for those scores      12 min, one core
     python -m modules.training.obedience    scores of the ControlNet
-    python -m modules.training.judge        names things, for the scores      5 min
-    python -m modules.training.evaluate     scores and contact sheets
-    python -m modules.training.studies      guidance, negative prompts, masks
+    python -m modules.training.judge        names things, for the scores      3 min, one core
+    python -m modules.training.evaluate     scores, plots, contact sheets     30 min; 3 with --quick
 
 Every command explains itself with --help. The autoencoder, the latents, the denoiser and the ControlNets can
 be killed at any moment and go on from where they were. A new export of the base removes its ControlNets:

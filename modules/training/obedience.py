@@ -28,9 +28,10 @@ from modules.models.catalog import read_catalogue
 from modules.models.latent import LatentModel
 from modules.models.loading import load, set_threads
 from modules.tasks import Controlled, Task
-from modules.training.evaluate import contact_sheet, painted
 from modules.training.posture import pck, posture, stance
 from modules.training.scene_cache import pose_map
+from modules.training.scores.painting import painted
+from modules.training.scores.sheets import contact_sheet
 from modules.training.sight import held_out_scenes, nearness, spearman
 from modules.training.toyland.scenes import Scene
 from modules.training.wording import colours_right

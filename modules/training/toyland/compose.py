@@ -69,6 +69,11 @@ def is_pair_held_out(label: str, colour: str) -> bool:
     return _share(label, colour) < 0.1
 
 
+def are_held_out(label: str, other: str) -> bool:
+    """Say whether two things together are kept for evaluation, as a tenth of all such pairs are."""
+    return _share(*sorted((label, other))) < 0.1
+
+
 def is_held_out(composition: Composition) -> bool:
     """Say whether a composition is kept for evaluation.
 
@@ -77,7 +82,7 @@ def is_held_out(composition: Composition) -> bool:
     items = composition.items
     if any(item.repainted and is_pair_held_out(item.label, str(item.colour)) for item in items):
         return True
-    return composition.layout == "pair" and _share(*sorted(item.label for item in items)) < 0.1
+    return composition.layout == "pair" and are_held_out(*(item.label for item in items))
 
 
 def is_plain(composition: Composition) -> bool:
@@ -147,6 +152,12 @@ class Toyland:
             composition = self._compose(rng, plain)
             if not is_held_out(composition):
                 return composition
+
+    def compose_held_out(self, rng: np.random.Generator) -> Composition:
+        """Draw a composition that nothing is trained on."""
+        while not is_held_out(composition := self._compose(rng, plain=False)):
+            pass
+        return composition
 
     def _compose(self, rng: np.random.Generator, plain: bool) -> Composition:
         style = str(rng.choice(list(STYLE_SHARES), p=list(STYLE_SHARES.values())))
