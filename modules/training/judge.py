@@ -83,9 +83,9 @@ def on_grounds(icons: torch.Tensor, styles: torch.Tensor, generator: torch.Gener
     shaded = (styles == STYLES.index("3d")).view(-1, 1, 1, 1)
     shadow = F.avg_pool2d(alpha, 5, 1, 2).roll((3, 1), (2, 3)) * shaded * draw(1, 1, 1, high=0.35)
     laid = ground * (1 - shadow) * (1 - alpha) + colour
-    laid = torch.where(draw(1, 1, 1) < 0.5, blurred(laid, generator), laid)
+    laid = torch.where(draw(1, 1, 1) < 0.35, blurred(laid, generator), laid)
     laid = laid * draw(1, 1, 1, low=0.85, high=1.15) + draw(1, 1, 1, low=-0.06, high=0.06)
-    grain = 0.04 * draw(1, 1, 1) * torch.randn(laid.shape, generator=generator)
+    grain = 0.02 * draw(1, 1, 1) * torch.randn(laid.shape, generator=generator)
     return (laid + grain).clamp(0, 1) * 2 - 1
 
 
@@ -117,8 +117,8 @@ def recoloured(colour: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
 
 
 def blurred(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pictures as a network at its beginning paints them: without what is finer than two to four pixels."""
-    side = int(torch.randint(12, 32, (), generator=generator))
+    """Pictures as a network at its beginning paints them: without what is finer than two or three pixels."""
+    side = int(torch.randint(16, 36, (), generator=generator))
     coarse = F.interpolate(pictures, side, mode="bilinear", antialias=True, align_corners=False)
     return F.interpolate(coarse, SIDE, mode="bicubic", align_corners=False)
 
@@ -149,7 +149,7 @@ def train(icons: Icons, batches: int, epochs: int, seed: int = 0) -> Judge:
         for rows in torch.randperm(kept).split(BATCH):
             features = upper(edges[rows])
             loss = F.cross_entropy(network.thing(features), things[rows], label_smoothing=0.05)
-            loss = loss + 0.3 * F.cross_entropy(network.style(features), styles[rows])
+            loss = loss + 0.5 * F.cross_entropy(network.style(features), styles[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -19,23 +19,36 @@ FOLDER = Path(__file__).resolve().parents[3] / "assets" / "judge"
 SIDE = 48  # pixels across of what it looks at
 WIDTH = 128  # features
 CELLS, ORIENTATIONS = 8, 8
+QUANTILES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 
 
 class Edges(nn.Module):
-    """Pictures (B, 3, 48, 48) to where which edges run, and the coarse look: (B, 896), with nothing learned.
+    """Pictures (B, 3, 48, 48) to where which edges run, the coarse look and the shading: nothing is learned.
 
     Histograms of oriented gradients (Dalal and Triggs 2005), from the channel that changes most, at two
-    scales: they tell shapes whatever the colours, so a judge on top learns from few pictures in a minute.
+    scales: they tell shapes whatever the colours, so a judge on top learns from few pictures in a minute. How
+    much changes how strongly, and how many tones there are, tells styles.
     """
 
-    length = ORIENTATIONS * (CELLS**2 + (CELLS // 2) ** 2) + 4 * CELLS**2
+    length = ORIENTATIONS * (CELLS**2 + (CELLS // 2) ** 2) + 4 * CELLS**2 + 4 * len(QUANTILES)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         ground = torch.cat([pictures[..., :2], pictures[..., -2:]], -1).median(-1, keepdim=True).values
         look = F.adaptive_avg_pool2d(torch.cat([pictures, (pictures - ground).abs().mean(1, True)], 1), CELLS)
         halved = F.avg_pool2d(pictures, 2)
-        parts = [oriented(pictures, CELLS), oriented(halved, CELLS // 2), look.flatten(1)]
+        parts = [oriented(pictures, CELLS), oriented(halved, CELLS // 2), look.flatten(1), shading(pictures)]
         return torch.cat(parts, 1)
+
+
+def shading(pictures: torch.Tensor) -> torch.Tensor:
+    """The quantiles of steps between neighbours, of tones and of the channels' spread, over each picture."""
+    across = (pictures[..., 1:] - pictures[..., :-1]).abs().amax(1).flatten(1)
+    over = F.avg_pool2d(pictures, 3, 1)
+    steps = (over[..., 3:] - over[..., :-3]).abs().amax(1).flatten(1)
+    tones, spread = pictures.mean(1).flatten(1), (pictures.amax(1) - pictures.amin(1)).flatten(1)
+    marks = torch.tensor(QUANTILES)
+    found = [torch.quantile(one, marks, dim=1).T for one in (across, steps, tones, spread)]
+    return torch.cat([(found[0] + 1e-3).log(), (found[1] + 1e-3).log(), *found[2:]], 1)
 
 
 def oriented(pictures: torch.Tensor, cells: int) -> torch.Tensor:

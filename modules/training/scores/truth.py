@@ -9,7 +9,7 @@ import torch
 from modules.training.scores.asking import answers, shares, wanted_of
 from modules.training.scores.judge import Judge, named
 from modules.training.scores.looking import around, cut_out, spots
-from modules.training.toyland.compose import Composition, Toyland
+from modules.training.toyland.compose import Composition, Toyland, is_plain
 from modules.training.toyland.emoji import CLASSES
 
 COMPARED = (
@@ -40,12 +40,12 @@ def measured(network: Judge, data: Path) -> tuple[dict[str, Any], dict[str, torc
 
 
 def compared(toyland: Toyland, rng: np.random.Generator, count: int = 64) -> dict[str, list[Composition]]:
-    """So many compositions of each of COMPARED alone, in every style, colour, size and ground."""
+    """So many compositions of each of COMPARED, as a class token alone promises it, on every ground."""
     made: dict[str, list[Composition]] = {label: [] for label in COMPARED}
     while any(len(some) < count for some in made.values()):
         one = toyland.compose(rng)
         label = one.items[0].label
-        if one.layout == "single" and label in COMPARED and len(made[label]) < count:
+        if is_plain(one) and label in COMPARED and len(made[label]) < count:
             made[label].append(one)
     return made
 
