@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from modules.training.export import write_manifest
 from modules.training.scores import truth
-from modules.training.scores.judge import FOLDER, SIDE, Edges, Judge
+from modules.training.scores.judge import FOLDER, SIDE, Edges, Judge, Shading
 from modules.training.toyland.colours import FILLS
 from modules.training.toyland.emoji import CLASSES, STYLES
 
@@ -123,25 +123,24 @@ def blurred(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return F.interpolate(coarse, SIDE, mode="bicubic", align_corners=False)
 
 
-def seen(icons: Icons, batches: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def seen(icons: Icons, batches: int, seed: int) -> tuple[torch.Tensor, ...]:
     """What the judge's eyes make of so many batches of pictures, the thing in each, and its style."""
-    generator, eyes, drawn = torch.Generator().manual_seed(seed), Edges(), []
+    generator, edges, shading, drawn = torch.Generator().manual_seed(seed), Edges(), Shading(), []
     for i in range(batches):
         pictures, things, styles = icons.batch(BATCH, generator)
-        drawn.append((eyes(pictures), things, styles))
+        drawn.append((edges(pictures), shading(pictures), things, styles))
         if (i + 1) % 20 == 0:
             print(f"drew {(i + 1) * BATCH} pictures", flush=True)
-    edges, things, styles = (torch.cat(one) for one in zip(*drawn))
-    return edges, things, styles
+    return tuple(torch.cat(one) for one in zip(*drawn))
 
 
 def train(icons: Icons, batches: int, epochs: int, seed: int = 0) -> Judge:
     """A judge that learned from pictures drawn once, whose last batches only say how well it has learned."""
     torch.manual_seed(seed)
-    edges, things, styles = seen(icons, batches, seed)
+    edges, shades, things, styles = seen(icons, batches, seed)
     kept = len(edges) - max(1, batches // 16) * BATCH
     network = Judge()
-    upper = network.body[1:]  # what learns; the edges are the same in every epoch
+    upper, toned = network.body[1:], network.style[1:]  # what learns; the eyes see the same in every epoch
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=epochs * -(-kept // BATCH))
     for epoch in range(epochs):
@@ -149,15 +148,16 @@ def train(icons: Icons, batches: int, epochs: int, seed: int = 0) -> Judge:
         for rows in torch.randperm(kept).split(BATCH):
             features = upper(edges[rows])
             loss = F.cross_entropy(network.thing(features), things[rows], label_smoothing=0.05)
-            loss = loss + 0.5 * F.cross_entropy(network.style(features), styles[rows])
+            loss = loss + F.cross_entropy(toned(shades[rows]), styles[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            features = network.eval() and upper(edges[kept:])
+            network.eval()
+            features = upper(edges[kept:])
             right = (network.thing(features).argmax(1) == things[kept:]).float().mean().item()
-            styled = (network.style(features).argmax(1) == styles[kept:]).float().mean().item()
+            styled = (toned(shades[kept:]).argmax(1) == styles[kept:]).float().mean().item()
         print(f"epoch {epoch + 1} loss {loss.item():.3f} things {right:.3f} styles {styled:.3f}", flush=True)
     return network
 

@@ -19,36 +19,59 @@ FOLDER = Path(__file__).resolve().parents[3] / "assets" / "judge"
 SIDE = 48  # pixels across of what it looks at
 WIDTH = 128  # features
 CELLS, ORIENTATIONS = 8, 8
-QUANTILES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+BINS = 10
 
 
 class Edges(nn.Module):
-    """Pictures (B, 3, 48, 48) to where which edges run, the coarse look and the shading: nothing is learned.
+    """Pictures (B, 3, 48, 48) to where which edges run, and the coarse look: (B, 896), with nothing learned.
 
     Histograms of oriented gradients (Dalal and Triggs 2005), from the channel that changes most, at two
-    scales: they tell shapes whatever the colours, so a judge on top learns from few pictures in a minute. How
-    much changes how strongly, and how many tones there are, tells styles.
+    scales: they tell shapes whatever the colours, so a judge on top learns from few pictures in a minute.
     """
 
-    length = ORIENTATIONS * (CELLS**2 + (CELLS // 2) ** 2) + 4 * CELLS**2 + 4 * len(QUANTILES)
+    length = ORIENTATIONS * (CELLS**2 + (CELLS // 2) ** 2) + 4 * CELLS**2
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        ground = torch.cat([pictures[..., :2], pictures[..., -2:]], -1).median(-1, keepdim=True).values
-        look = F.adaptive_avg_pool2d(torch.cat([pictures, (pictures - ground).abs().mean(1, True)], 1), CELLS)
-        halved = F.avg_pool2d(pictures, 2)
-        parts = [oriented(pictures, CELLS), oriented(halved, CELLS // 2), look.flatten(1), shading(pictures)]
-        return torch.cat(parts, 1)
+        look = torch.cat([pictures, off_ground(pictures)[:, None]], 1)
+        parts = [oriented(pictures, CELLS), oriented(F.avg_pool2d(pictures, 2), CELLS // 2)]
+        return torch.cat([*parts, F.adaptive_avg_pool2d(look, CELLS).flatten(1)], 1)
 
 
-def shading(pictures: torch.Tensor) -> torch.Tensor:
-    """The quantiles of steps between neighbours, of tones and of the channels' spread, over each picture."""
-    across = (pictures[..., 1:] - pictures[..., :-1]).abs().amax(1).flatten(1)
-    over = F.avg_pool2d(pictures, 3, 1)
-    steps = (over[..., 3:] - over[..., :-3]).abs().amax(1).flatten(1)
-    tones, spread = pictures.mean(1).flatten(1), (pictures.amax(1) - pictures.amin(1)).flatten(1)
-    marks = torch.tensor(QUANTILES)
-    found = [torch.quantile(one, marks, dim=1).T for one in (across, steps, tones, spread)]
-    return torch.cat([(found[0] + 1e-3).log(), (found[1] + 1e-3).log(), *found[2:]], 1)
+class Shading(nn.Module):
+    """Pictures (B, 3, 48, 48) to how their things are shaded: (B, 40), with nothing learned.
+
+    Shares of the thing by how much neighbours differ, near and a little further, by how colourful it is and
+    by how light: flat drawings hardly change inside, silhouettes have one tone, what looks solid has many.
+    """
+
+    length = 4 * BINS
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        inside = (off_ground(pictures) > 0.15).float()
+        core = 1 - F.max_pool2d(1 - inside[:, None], 3, 1, 1)[:, 0]  # its edge is a step in every style
+        smooth = F.avg_pool2d(pictures, 3, 1, 1)
+        near = (pictures[..., 1:] - pictures[..., :-1]).abs().amax(1)
+        far = (smooth[..., 2:, 2:] - smooth[..., :-2, :-2]).abs().amax(1)
+        colourful = pictures.amax(1) - pictures.amin(1)
+        steps = (0.004, 0.5)
+        return torch.cat([
+            shares(near.clamp_min(1e-6).log(), core[..., 1:], *np.log(steps)),
+            shares(far.clamp_min(1e-6).log(), core[..., 1:-1, 1:-1], *np.log(steps)),
+            shares(colourful, core, 0, 2), shares(pictures.mean(1), core, -1, 1),
+        ], 1)  # fmt: skip
+
+
+def off_ground(pictures: torch.Tensor) -> torch.Tensor:
+    """How far each pixel is off the ground of its row, (B, 48, 48)."""
+    ground = torch.cat([pictures[..., :2], pictures[..., -2:]], -1).median(-1, keepdim=True).values
+    return (pictures - ground).abs().mean(1)
+
+
+def shares(values: torch.Tensor, where: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """The share of values (B, H, W) in each of some even bins from low to high, where `where` is 1."""
+    at = ((values - low) / (high - low) * BINS).clamp(0, BINS - 1).long()
+    counts = torch.zeros(len(values), BINS).scatter_add_(1, at.flatten(1), where.flatten(1))
+    return counts / where.sum((1, 2)).clamp_min(1)[:, None]
 
 
 def oriented(pictures: torch.Tensor, cells: int) -> torch.Tensor:
@@ -67,7 +90,10 @@ def oriented(pictures: torch.Tensor, cells: int) -> torch.Tensor:
 
 
 class Judge(nn.Module):
-    """Pictures (B, 3, 48, 48) from -1 to 1 -> features (B, 128), from which things and styles are scored."""
+    """Pictures (B, 3, 48, 48) from -1 to 1 -> features (B, 128), from which things are scored.
+
+    `style` scores styles from the pictures themselves.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +102,10 @@ class Judge(nn.Module):
             nn.Linear(320, WIDTH), nn.LayerNorm(WIDTH),
         )  # fmt: skip
         self.thing = nn.Linear(WIDTH, len(CLASSES))
-        self.style = nn.Linear(WIDTH, len(STYLES))
+        self.style = nn.Sequential(
+            Shading(), nn.LayerNorm(Shading.length), nn.Linear(Shading.length, 64), nn.ReLU(),
+            nn.Linear(64, len(STYLES)),
+        )  # fmt: skip
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return self.body(pictures)
@@ -143,5 +172,5 @@ def named(pictures: Sequence[np.ndarray], network: Judge | None = None) -> Named
             seen = network(batch)
             features.append(seen)
             things.append(network.thing(seen).log_softmax(1))
-            styles += [STYLES[i] for i in network.style(seen).argmax(1)]
+            styles += [STYLES[i] for i in network.style(batch).argmax(1)]
     return Named(torch.cat(features).numpy(), torch.cat(things).numpy(), styles)
