@@ -16,11 +16,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from modules.training.export import write_manifest
 from modules.training.scores import truth
-from modules.training.scores.judge import FOLDER, SIDE, Edges, Judge, Shading
+from modules.training.scores.judge import FOLDER, SIDE, Edges, Judge, small
+from modules.training.scores.looking import around, cut_out, spots
 from modules.training.toyland.colours import FILLS
+from modules.training.toyland.compose import Composition, Toyland
 from modules.training.toyland.emoji import CLASSES, STYLES
 
 ROOM = 1.3  # sides of an icon that its cached square has
@@ -43,11 +46,11 @@ class Icons:
         self.weights = torch.tensor([SHARES[rows[i]["style"]] for i in kept])
         self.names = {row["label"]: row["names"] for row in rows}
 
-    def batch(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """n pictures (n, 3, 48, 48) from -1 to 1, the thing in each (n,) and its style (n,)."""
+    def batch(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """n pictures (n, 3, 48, 48) from -1 to 1, and the thing in each (n,)."""
         rows = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         icons = self.pixels[rows].permute(0, 3, 1, 2).float() / 255
-        return on_grounds(icons, self.styles[rows], generator), self.things[rows], self.styles[rows]
+        return on_grounds(icons, self.styles[rows], generator), self.things[rows]
 
 
 def cut(rgba: np.ndarray) -> np.ndarray:
@@ -124,42 +127,66 @@ def blurred(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def seen(icons: Icons, batches: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """What the judge's eyes make of so many batches of pictures, the thing in each, and its style."""
-    generator, edges, shading, drawn = torch.Generator().manual_seed(seed), Edges(), Shading(), []
+    """What the judge's eyes make of so many batches of pictures, and the thing in each."""
+    generator, edges, drawn = torch.Generator().manual_seed(seed), Edges(), []
     for i in range(batches):
-        pictures, things, styles = icons.batch(BATCH, generator)
-        drawn.append((edges(pictures), shading(pictures), things, styles))
+        pictures, things = icons.batch(BATCH, generator)
+        drawn.append((edges(pictures), things))
         if (i + 1) % 20 == 0:
             print(f"drew {(i + 1) * BATCH} pictures", flush=True)
     return tuple(torch.cat(one) for one in zip(*drawn))
 
 
 def train(icons: Icons, batches: int, epochs: int, seed: int = 0) -> Judge:
-    """A judge that learned from pictures drawn once, whose last batches only say how well it has learned."""
+    """A judge that learned things from pictures drawn once; the last of them say how well it has learned."""
     torch.manual_seed(seed)
-    edges, shades, things, styles = seen(icons, batches, seed)
-    kept = len(edges) - max(1, batches // 16) * BATCH
     network = Judge()
-    upper, toned = network.body[1:], network.style[1:]  # what learns; the eyes see the same in every epoch
+    edges, things = seen(icons, batches, seed)
+    upper = nn.Sequential(*network.body[1:], network.thing)  # the eyes see the same in every epoch
+    fit(upper, edges, things, epochs)
+    network.eval()
+    return network
+
+
+def train_style(network: Judge, toyland: Toyland, count: int, seed: int = 0) -> None:
+    """Let a judge learn styles from true pictures of one thing, and from the same ones blurred.
+
+    Icons as they are drawn for `train` will not do: how an edge was scaled down weighs more than shading.
+    """
+    rng, made = np.random.default_rng(seed), list[Composition]()
+    while len(made) < count:
+        one = toyland.compose(rng)
+        if one.layout == "single" and sum(other.style == one.style for other in made) < count // len(STYLES):
+            made.append(one)
+    pictures = small([cut_out(one, around(spots(one))) for one in map(toyland.render, made)])
+    generator = torch.Generator().manual_seed(seed)
+    copies = torch.cat([pictures, *(blurred(pictures, generator) for _ in range(2)), pictures.flip(-1)])
+    copies = copies + 0.01 * torch.randn(copies.shape, generator=generator)
+    styles = torch.tensor([STYLES.index(one.style) for one in made]).repeat(4)
+    fit(network.style[1:], network.style[0](copies), styles, 30)
+    network.eval()
+
+
+def fit(network: nn.Module, seen: torch.Tensor, answers: torch.Tensor, epochs: int) -> None:
+    """Teach a network the answers to what is seen, all but a sixteenth, on which it is tried."""
+    order = torch.randperm(len(seen))
+    kept, tried = order[len(seen) // 16 :], order[: len(seen) // 16]
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=0.05, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=epochs * -(-kept // BATCH))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, PEAK, total_steps=epochs * -(-len(kept) // BATCH)
+    )
     for epoch in range(epochs):
         network.train()
-        for rows in torch.randperm(kept).split(BATCH):
-            features = upper(edges[rows])
-            loss = F.cross_entropy(network.thing(features), things[rows], label_smoothing=0.05)
-            loss = loss + F.cross_entropy(toned(shades[rows]), styles[rows])
+        for rows in kept[torch.randperm(len(kept))].split(BATCH):
+            loss = F.cross_entropy(network(seen[rows]), answers[rows], label_smoothing=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
+        network.eval()
         with torch.no_grad():
-            network.eval()
-            features = upper(edges[kept:])
-            right = (network.thing(features).argmax(1) == things[kept:]).float().mean().item()
-            styled = (toned(shades[kept:]).argmax(1) == styles[kept:]).float().mean().item()
-        print(f"epoch {epoch + 1} loss {loss.item():.3f} things {right:.3f} styles {styled:.3f}", flush=True)
-    return network
+            right = (network(seen[tried]).argmax(1) == answers[tried]).float().mean().item()
+        print(f"epoch {epoch + 1} right {right:.3f}", flush=True)
 
 
 def export(network: Judge, icons: Icons, data: Path, facts: dict) -> None:
@@ -183,10 +210,12 @@ def main() -> None:
         "--data", type=Path, default=Path("runs/toyland"), help="made by modules.training.toyland"
     )
     parser.add_argument("--batches", type=int, default=240, help=f"of {BATCH} pictures to learn from")
+    parser.add_argument("--styled", type=int, default=1200, help="true pictures to learn styles from")
     parser.add_argument("--epochs", type=int, default=12)
     args = parser.parse_args()
     icons = Icons(args.data)
     network = train(icons, args.batches, args.epochs)
+    train_style(network, Toyland(args.data), args.styled)
     export(network, icons, args.data, {"samples": args.batches * BATCH, "epochs": args.epochs})
 
 
