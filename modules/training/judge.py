@@ -20,17 +20,15 @@ from torch import nn
 
 from modules.training.export import write_manifest
 from modules.training.scores import truth
-from modules.training.scores.judge import FOLDER, SIDE, Edges, Judge, small
-from modules.training.scores.looking import around, cut_out, spots
+from modules.training.scores.judge import FOLDER, SIDE, Eyes, Judge
 from modules.training.toyland.colours import FILLS
-from modules.training.toyland.compose import Composition, Toyland
 from modules.training.toyland.emoji import CLASSES, STYLES
 
 ROOM = 1.3  # sides of an icon that its cached square has
 CACHED = 64
 PEAK = 3e-3
 BATCH = 128
-SHARES = {"3d": 0.5, "flat": 0.16, "cartoon": 0.2, "line": 0.14}
+SHARES = {"3d": 0.4, "flat": 0.2, "cartoon": 0.2, "line": 0.2}
 
 
 class Icons:
@@ -47,10 +45,11 @@ class Icons:
         self.names = {row["label"]: row["names"] for row in rows}
 
     def batch(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """n pictures (n, 3, 48, 48) from -1 to 1, and the thing in each (n,)."""
+        """n pictures (n, 3, 48, 48) from -1 to 1, and the drawing in each (n,)."""
         rows = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         icons = self.pixels[rows].permute(0, 3, 1, 2).float() / 255
-        return on_grounds(icons, self.styles[rows], generator), self.things[rows]
+        drawings = self.things[rows] * len(STYLES) + self.styles[rows]
+        return on_grounds(icons, self.styles[rows], generator), drawings
 
 
 def cut(rgba: np.ndarray) -> np.ndarray:
@@ -86,7 +85,7 @@ def on_grounds(icons: torch.Tensor, styles: torch.Tensor, generator: torch.Gener
     shaded = (styles == STYLES.index("3d")).view(-1, 1, 1, 1)
     shadow = F.avg_pool2d(alpha, 5, 1, 2).roll((3, 1), (2, 3)) * shaded * draw(1, 1, 1, high=0.35)
     laid = ground * (1 - shadow) * (1 - alpha) + colour
-    laid = torch.where(draw(1, 1, 1) < 0.35, blurred(laid, generator), laid)
+    laid = torch.where(draw(1, 1, 1) < 0.25, blurred(laid, generator), laid)
     laid = laid * draw(1, 1, 1, low=0.85, high=1.15) + draw(1, 1, 1, low=-0.06, high=0.06)
     grain = 0.02 * draw(1, 1, 1) * torch.randn(laid.shape, generator=generator)
     return (laid + grain).clamp(0, 1) * 2 - 1
@@ -127,66 +126,40 @@ def blurred(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def seen(icons: Icons, batches: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """What the judge's eyes make of so many batches of pictures, and the thing in each."""
-    generator, edges, drawn = torch.Generator().manual_seed(seed), Edges(), []
+    """What the judge's eyes make of so many batches of pictures, and the drawing in each."""
+    generator, eyes, drawn = torch.Generator().manual_seed(seed), Eyes(), []
     for i in range(batches):
-        pictures, things = icons.batch(BATCH, generator)
-        drawn.append((edges(pictures), things))
+        pictures, drawings = icons.batch(BATCH, generator)
+        drawn.append((eyes(pictures), drawings))
         if (i + 1) % 20 == 0:
             print(f"drew {(i + 1) * BATCH} pictures", flush=True)
     return tuple(torch.cat(one) for one in zip(*drawn))
 
 
 def train(icons: Icons, batches: int, epochs: int, seed: int = 0) -> Judge:
-    """A judge that learned things from pictures drawn once; the last of them say how well it has learned."""
+    """A judge that learned from pictures drawn once; the last sixteenth of them says how well it learned."""
     torch.manual_seed(seed)
-    network = Judge()
-    edges, things = seen(icons, batches, seed)
-    upper = nn.Sequential(*network.body[1:], network.thing)  # the eyes see the same in every epoch
-    fit(upper, edges, things, epochs)
-    network.eval()
-    return network
-
-
-def train_style(network: Judge, toyland: Toyland, count: int, seed: int = 0) -> None:
-    """Let a judge learn styles from true pictures of one thing, and from the same ones blurred.
-
-    Icons as they are drawn for `train` will not do: how an edge was scaled down weighs more than shading.
-    """
-    rng, made = np.random.default_rng(seed), list[Composition]()
-    while len(made) < count:
-        one = toyland.compose(rng)
-        if one.layout == "single" and sum(other.style == one.style for other in made) < count // len(STYLES):
-            made.append(one)
-    pictures = small([cut_out(one, around(spots(one))) for one in map(toyland.render, made)])
-    generator = torch.Generator().manual_seed(seed)
-    copies = torch.cat([pictures, *(blurred(pictures, generator) for _ in range(2)), pictures.flip(-1)])
-    copies = copies + 0.01 * torch.randn(copies.shape, generator=generator)
-    styles = torch.tensor([STYLES.index(one.style) for one in made]).repeat(4)
-    fit(network.style[1:], network.style[0](copies), styles, 30)
-    network.eval()
-
-
-def fit(network: nn.Module, seen: torch.Tensor, answers: torch.Tensor, epochs: int) -> None:
-    """Teach a network the answers to what is seen, all but a sixteenth, on which it is tried."""
-    order = torch.randperm(len(seen))
-    kept, tried = order[len(seen) // 16 :], order[: len(seen) // 16]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=0.05, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK, total_steps=epochs * -(-len(kept) // BATCH)
-    )
+    network, (eyed, drawings) = Judge(), seen(icons, batches, seed)
+    kept = len(eyed) - max(1, batches // 16) * BATCH
+    upper = nn.Sequential(*network.body[1:], network.drawing)  # the eyes see the same in every epoch
+    optimizer = torch.optim.AdamW(upper.parameters(), lr=PEAK, weight_decay=0.05, fused=True)
+    steps = epochs * -(-kept // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps)
     for epoch in range(epochs):
         network.train()
-        for rows in kept[torch.randperm(len(kept))].split(BATCH):
-            loss = F.cross_entropy(network(seen[rows]), answers[rows], label_smoothing=0.05)
+        for rows in torch.randperm(kept).split(BATCH):
+            loss = F.cross_entropy(upper(eyed[rows]), drawings[rows], label_smoothing=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
         network.eval()
         with torch.no_grad():
-            right = (network(seen[tried]).argmax(1) == answers[tried]).float().mean().item()
-        print(f"epoch {epoch + 1} right {right:.3f}", flush=True)
+            said, true = upper(eyed[kept:]).argmax(1), drawings[kept:]
+        things = (said // len(STYLES) == true // len(STYLES)).float().mean().item()
+        styles = (said % len(STYLES) == true % len(STYLES)).float().mean().item()
+        print(f"epoch {epoch + 1} loss {loss.item():.3f} things {things:.3f} styles {styles:.3f}", flush=True)
+    return network
 
 
 def export(network: Judge, icons: Icons, data: Path, facts: dict) -> None:
@@ -210,12 +183,10 @@ def main() -> None:
         "--data", type=Path, default=Path("runs/toyland"), help="made by modules.training.toyland"
     )
     parser.add_argument("--batches", type=int, default=240, help=f"of {BATCH} pictures to learn from")
-    parser.add_argument("--styled", type=int, default=1200, help="true pictures to learn styles from")
     parser.add_argument("--epochs", type=int, default=12)
     args = parser.parse_args()
     icons = Icons(args.data)
     network = train(icons, args.batches, args.epochs)
-    train_style(network, Toyland(args.data), args.styled)
     export(network, icons, args.data, {"samples": args.batches * BATCH, "epochs": args.epochs})
 
 

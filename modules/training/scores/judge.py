@@ -89,26 +89,47 @@ def oriented(pictures: torch.Tensor, cells: int) -> torch.Tensor:
     return pooled / pooled.square().mean(1, keepdim=True).add(1e-3).sqrt()
 
 
-class Judge(nn.Module):
-    """Pictures (B, 3, 48, 48) from -1 to 1 -> features (B, 128), from which things are scored.
+class Eyes(nn.Module):
+    """Pictures (B, 3, 48, 48) to all that a judge is told of them: their edges and their shading."""
 
-    `style` scores styles from the pictures themselves.
+    length = Edges.length + Shading.length
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edges, self.shading = Edges(), Shading()
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.edges(pictures), 5 * self.shading(pictures)], 1)
+
+
+class Judge(nn.Module):
+    """Pictures (B, 3, 48, 48) from -1 to 1 -> features (B, 128), from which drawings are scored.
+
+    A drawing is a thing in a style: the styles draw things so differently that neither is told apart well
+    without the other. `drawing` gives (B, things * styles).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            Edges(), nn.Linear(Edges.length, 320), nn.LayerNorm(320), nn.ReLU(), nn.Dropout(0.1),
+            Eyes(), nn.Linear(Eyes.length, 320), nn.LayerNorm(320), nn.ReLU(), nn.Dropout(0.1),
             nn.Linear(320, WIDTH), nn.LayerNorm(WIDTH),
         )  # fmt: skip
-        self.thing = nn.Linear(WIDTH, len(CLASSES))
-        self.style = nn.Sequential(
-            Shading(), nn.LayerNorm(Shading.length), nn.Linear(Shading.length, 64), nn.ReLU(),
-            nn.Linear(64, len(STYLES)),
-        )  # fmt: skip
+        self.drawing = nn.Linear(WIDTH, len(CLASSES) * len(STYLES))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return self.body(pictures)
+
+    def things(self, features: torch.Tensor) -> torch.Tensor:
+        """The log probability of each thing in whatever style, (B, things)."""
+        return self._each(features).logsumexp(2)
+
+    def styles(self, features: torch.Tensor) -> torch.Tensor:
+        """The log probability of each style of whatever thing, (B, styles)."""
+        return self._each(features).logsumexp(1)
+
+    def _each(self, features: torch.Tensor) -> torch.Tensor:
+        return self.drawing(features).log_softmax(1).view(-1, len(CLASSES), len(STYLES))
 
 
 class Named(NamedTuple):
@@ -171,6 +192,6 @@ def named(pictures: Sequence[np.ndarray], network: Judge | None = None) -> Named
         for batch in small(pictures).split(64):
             seen = network(batch)
             features.append(seen)
-            things.append(network.thing(seen).log_softmax(1))
-            styles += [STYLES[i] for i in network.style(batch).argmax(1)]
+            things.append(network.things(seen))
+            styles += [STYLES[i] for i in network.styles(seen).argmax(1)]
     return Named(torch.cat(features).numpy(), torch.cat(things).numpy(), styles)

@@ -117,7 +117,7 @@ def at_best(pictures: int) -> dict[str, Any]:
         right = [
             CLASSES[i] in likes(label)
             for label, features in every.items()
-            for i in judge().thing(torch.from_numpy(features)).argmax(1).tolist()
+            for i in judge().things(torch.from_numpy(features)).argmax(1).tolist()
         ]
     fd, kd = np.mean(found, 0)
     return {
