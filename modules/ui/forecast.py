@@ -33,6 +33,10 @@ def build() -> gr.HTML:
     return gr.HTML("", js_on_load=HEAR_THE_END, apply_default_css=False, elem_id="forecast")
 
 
+LATER = "(...sent) => new Promise((go) => requestAnimationFrame(() => setTimeout(go, 0, sent)))"
+"""What the event itself changed is drawn first: a forecast may come a frame later, a curve may not."""
+
+
 def listener(engine: Any, line: gr.HTML, forms: Mapping[str, Form], open_tab: gr.State) -> dict[str, Any]:
     """What an event is told to do for the line to be true again: keyword arguments of a listener."""
     known = [(name, field, part) for name, form in forms.items() for field, part in form.fields.items()]
@@ -51,6 +55,7 @@ def listener(engine: Any, line: gr.HTML, forms: Mapping[str, Form], open_tab: gr
         "trigger_mode": "always_last",
         "show_progress": "hidden",
         "api_visibility": "private",
+        "js": LATER,
     }
 
 
