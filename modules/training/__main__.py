@@ -11,7 +11,7 @@
     python -m modules.training.control      a ControlNet, then export         0.25 s a sample, one core
     python -m modules.training.rebase       the ControlNet goes on with a base that has moved
     python -m modules.training.sight        sees depth                        10 min, one core
-    python -m modules.training.posture      sees joints, for those scores      12 min, one core
+    python -m modules.training.posture      sees joints, for those scores     10 min, one core
     python -m modules.training.obedience    scores of the ControlNet
     python -m modules.training.judge        names things, for the scores      3 min, one core
     python -m modules.training.evaluate     scores, plots, contact sheets     30 min; 3 with --quick

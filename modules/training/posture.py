@@ -209,7 +209,7 @@ def pck(found: Person, true: np.ndarray) -> np.ndarray:
     return (np.array(off) <= reach)[true[:, 2] > 0]
 
 
-def score(network: Posture, count: int = 100) -> dict[str, float | int]:
+def score(network: Posture, count: int = 80) -> dict[str, float | int]:
     """PCK@0.1 in pictures that nobody was trained on, half of them with other things beside the figure."""
     drawn = held_out_scenes(count // 2, "figure") + held_out_scenes(count - count // 2, "both")
     found = stance(network.eval(), [Image.fromarray(one.image) for one in drawn])
@@ -234,7 +234,7 @@ def main() -> None:
         "--data", type=Path, default=Path("runs/toyland/scenes"), help="scenes of modules.training.toyland"
     )
     parser.add_argument("--run", type=Path, default=Path("runs/pocket"), help="folder for the training state")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
     train(args.data, args.run, args.steps, args.batch_size)
