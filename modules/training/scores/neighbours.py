@@ -1,22 +1,23 @@
 """The closest training picture beside each painted one, so that memory and invention can be told apart."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from modules.models.latent import LatentModel
 from modules.training.scores.judge import named
-from modules.training.scores.looking import Spot, around, cut_out, ground_of, spots
+from modules.training.scores.looking import Spot, around, cut_out, ground_of, spots, things_mask
 from modules.training.scores.painting import paint
 from modules.training.scores.prompts import painted, some
 from modules.training.scores.sheets import contact_sheet
-from modules.training.toyland.colours import PAINTS, repaint
+from modules.training.toyland.colours import FILLS, PAINTS, ink, repaint
 from modules.training.toyland.compose import Toyland, is_pair_held_out
 
 COUNT = 32
-SHORTLIST = 12  # icons that the judge finds closest; of these, repainted or not, the pixels choose
+SHORTLIST = 8  # icons closest to the judge, and as many closest in outline: the pixels choose among them
+OUTLINE = 24  # pixels across
 
 
 def neighbours(model: LatentModel, data: Path, out: Path) -> dict[str, Any]:
@@ -28,8 +29,8 @@ def neighbours(model: LatentModel, data: Path, out: Path) -> dict[str, Any]:
     toyland = Toyland(data)
     asked = some(list(painted()), COUNT / len(list(painted())))
     pictures = paint(model, [one.task for one in asked])
-    features = known(toyland)
-    found = [closest(picture, toyland, features) for picture in pictures]
+    seen = known(toyland)
+    found = [closest(picture, toyland, seen) for picture in pictures]
     shown, titles = [], []
     for one, picture, (copy, said, off) in zip(asked, pictures, found):
         shown += [picture, copy]
@@ -40,20 +41,40 @@ def neighbours(model: LatentModel, data: Path, out: Path) -> dict[str, Any]:
         "pictures": len(offs),
         "pixels off the closest, median": round(float(np.median(offs)), 1),
         "least": round(min(offs), 1),
-        "true pictures off the closest but themselves, median": round(true_offs(toyland, features), 1),
+        "true pictures off the closest but themselves, median": round(true_offs(toyland, seen), 1),
     }
 
 
-def known(toyland: Toyland) -> np.ndarray:
-    """The judge's features of every icon on white, (N, width), of unit length."""
-    cuts = []
+class Known(NamedTuple):
+    """Every icon as the judge sees it on white, (N, width) of unit length, and its outline, (N, 24, 24)."""
+
+    features: np.ndarray
+    outlines: np.ndarray
+
+    def closest_to(self, picture: np.ndarray, spot: Spot) -> list[int]:
+        """The rows of the icons closest to a picture's thing, in the judge's eyes and in outline."""
+        mine = unit(named([cut_out(picture, spot)]).features)[0]
+        mask = outline(cut_out(things_mask(picture)[..., None] * np.uint8(255), spot)[..., 0])
+        orders = np.argsort(-self.features @ mine), np.argsort(np.square(self.outlines - mask).sum((1, 2)))
+        return [int(row) for pair in zip(*orders) for row in pair]
+
+
+def known(toyland: Toyland) -> Known:
+    """Look at every icon."""
+    cuts, outlines = [], []
     for rgba in toyland.pixels:
-        white = Image.new("RGBA", rgba.shape[:2], "white")
-        icon = Image.fromarray(np.asarray(rgba), "RGBA")
-        box = icon.getchannel("A").getbbox() or (0, 0, 1, 1)
-        laid = np.asarray(Image.alpha_composite(white, icon).convert("RGB").resize((128, 128)))
-        cuts.append(cut_out(laid, Spot(tuple(v // 2 for v in box), 1)))
-    return unit(named(cuts).features)
+        icon = Image.fromarray(np.asarray(rgba), "RGBA").resize((128, 128), Image.Resampling.BOX)
+        spot = Spot(icon.getchannel("A").getbbox() or (0, 0, 1, 1), 1)
+        white = Image.alpha_composite(Image.new("RGBA", icon.size, "white"), icon).convert("RGB")
+        cuts.append(cut_out(np.asarray(white), spot))
+        outlines.append(outline(cut_out(np.asarray(icon)[..., 3:], spot)[..., 0]))
+    return Known(unit(named(cuts).features), np.stack(outlines))
+
+
+def outline(alpha: np.ndarray) -> np.ndarray:
+    """A square of opacities, 0 to 255, made small, from 0 to 1."""
+    small = Image.fromarray(np.ascontiguousarray(alpha)).resize((OUTLINE, OUTLINE), Image.Resampling.BOX)
+    return np.asarray(small) / np.float32(255)
 
 
 def unit(features: np.ndarray) -> np.ndarray:
@@ -61,18 +82,17 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 
 def closest(
-    picture: np.ndarray, toyland: Toyland, features: np.ndarray, but: int | None = None
+    picture: np.ndarray, toyland: Toyland, seen: Known, but: int | None = None
 ) -> tuple[np.ndarray, str, float]:
     """The icon closest to a picture's thing, laid on the picture's ground; its name, and how far it is off.
 
     `but` is the row of an icon whose thing is passed over.
     """
-    spot = around(spots(picture)) or Spot((0, 0, *picture.shape[1::-1]), 1)
-    mine = unit(named([cut_out(picture, spot)]).features)[0]
-    best: tuple[np.ndarray, str, float] | None = None
+    spot = around(spots(picture)) or Spot((0, 0, picture.shape[1], picture.shape[0]), 1)
     passed = None if but is None else toyland.rows[but]["label"]
-    order = [int(i) for i in np.argsort(-features @ mine) if toyland.rows[i]["label"] != passed]
-    for row in order[:SHORTLIST]:
+    order = [row for row in seen.closest_to(picture, spot) if toyland.rows[row]["label"] != passed]
+    best: tuple[np.ndarray, str, float] | None = None
+    for row in dict.fromkeys(order[: 2 * SHORTLIST]):
         for rgba, word in coats(toyland, row):
             laid = lay(rgba, picture, spot)
             off = float(np.sqrt(np.square(cut_out(laid, spot) - cut_out(picture, spot)).mean()))
@@ -85,12 +105,14 @@ def closest(
 
 def coats(toyland: Toyland, row: int) -> list[tuple[np.ndarray, str]]:
     """An icon as it is, and repainted in each colour that was trained on, with the colours' words."""
-    rgba, coat = np.asarray(toyland.pixels[row]), toyland.coats[row]
-    if coat.share <= 0.35:
-        return [(rgba, "")]
+    rgba, coat, record = np.asarray(toyland.pixels[row]), toyland.coats[row], toyland.rows[row]
     small = np.asarray(Image.fromarray(rgba, "RGBA").resize((96, 96)))
-    trained = [word for word in PAINTS if not is_pair_held_out(toyland.rows[row]["label"], word)]
-    return [(small, ""), *((repaint(small, coat, word), word) for word in trained)]
+    if record["style"] == "line":
+        painted = {word: ink(small, word) for word in FILLS}
+    else:
+        painted = {word: repaint(small, coat, word) for word in PAINTS} if coat.share > 0.35 else {}
+    trained = [word for word in painted if not is_pair_held_out(record["label"], word)]
+    return [(small, ""), *((painted[word], word) for word in trained)]
 
 
 def lay(rgba: np.ndarray, picture: np.ndarray, spot: Spot) -> np.ndarray:
@@ -109,12 +131,12 @@ def lay(rgba: np.ndarray, picture: np.ndarray, spot: Spot) -> np.ndarray:
     return canvas
 
 
-def true_offs(toyland: Toyland, features: np.ndarray, count: int = 16) -> float:
+def true_offs(toyland: Toyland, seen: Known, count: int = 16) -> float:
     """How far true icons on white are off the closest icon of any other thing, the median."""
     rows = [i for i, row in enumerate(toyland.rows) if row["style"] == "3d"]
     offs = []
     for row in rows[:: len(rows) // count][:count]:
         white = np.full((256, 256, 3), 252, np.uint8)
         picture = lay(np.asarray(toyland.pixels[row]), white, Spot((30, 30, 226, 226), 1))
-        offs.append(closest(picture.round().astype(np.uint8), toyland, features, but=row)[2])
+        offs.append(closest(picture.round().astype(np.uint8), toyland, seen, but=row)[2])
     return float(np.median(offs))
