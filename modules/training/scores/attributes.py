@@ -21,7 +21,7 @@ def attributes(model: LatentModel, name: str, share: float, out: Path) -> dict[s
     told = answers(pictures, [one.wanted for one in asked])
     titles = [f"{title(one.task)} {marks(right)}" for one, right in zip(asked, told)]
     at = np.linspace(0, len(asked) - 1, min(SHOWN, len(asked))).astype(int)
-    contact_sheet([pictures[i] for i in at], [titles[i] for i in at], 8, 160).save(
+    contact_sheet([pictures[i] for i in at], [titles[i] for i in at], 8, 160, lines=2).save(
         out / f"{name.replace(' ', '-')}.jpg", quality=85
     )
     scores: dict[str, Any] = shares(told)

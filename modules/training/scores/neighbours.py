@@ -35,7 +35,7 @@ def neighbours(model: LatentModel, data: Path, out: Path) -> dict[str, Any]:
     for one, picture, (copy, said, off) in zip(asked, pictures, found):
         shown += [picture, copy]
         titles += [one.task.prompt, f"{said}: {off:.0f} off"]
-    contact_sheet(shown, titles, 8, 160).save(out / "neighbours.jpg", quality=85)
+    contact_sheet(shown, titles, 8, 160, lines=2).save(out / "neighbours.jpg", quality=85)
     offs = [off for _, _, off in found]
     return {
         "pictures": len(offs),

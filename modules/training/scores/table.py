@@ -13,7 +13,7 @@ GOALS: tuple[tuple[str, str, str, str, float], ...] = (
     (
         "relations",
         "relation",
-        "two things never seen together: which is where",
+        "two things never seen together: which is where (chance 50%)",
         "parts, told by the judge",
         0.70,
     ),
