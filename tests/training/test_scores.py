@@ -3,17 +3,20 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from modules.models.catalog import card_for_folder
 from modules.models.loading import load
 from modules.tasks import ClassConditional, TextToImage
-from modules.training.scores import asking, judge, prompts, samplers, truth
+from modules.training.scores import asking, judge, neighbours, prompts, samplers, truth
 from modules.training.scores.looking import Spot
 from modules.training.scores.painting import paint, painted
 from modules.training.toyland import captions, scene_words
+from modules.training.toyland.colours import GROUNDS, coat
 from modules.training.toyland.compose import are_held_out, is_pair_held_out
 from modules.training.toyland.emoji import CLASS_NAMES, CLASSES
 
@@ -109,6 +112,34 @@ def test_shares_count_only_where_a_measure_was_asked():
         "thing": {"right": 0.5, "pictures": 2},
         "colour": {"right": 1.0, "pictures": 1},
     }
+
+
+@pytest.fixture
+def shapes():
+    """A Toyland of a yellow disc, a yellow bar and a red square."""
+    drawn, rows = [], []
+    for name, box, ink in (("disc", None, (250, 200, 40)), ("bar", (20, 100, 236, 156), (250, 200, 40)),
+                           ("square", (50, 50, 206, 206), (220, 40, 50))):  # fmt: skip
+        icon = Image.new("RGBA", (256, 256))
+        pen = ImageDraw.Draw(icon)
+        pen.ellipse((30, 30, 226, 226), fill=ink) if box is None else pen.rectangle(box, fill=ink)
+        drawn.append(np.asarray(icon))
+        rows.append({"label": name, "names": [name], "style": "3d"})
+    return SimpleNamespace(pixels=drawn, rows=rows, coats=[coat(one) for one in drawn])
+
+
+@pytest.mark.parametrize("row", range(3))
+def test_an_icon_laid_small_in_a_corner_is_its_own_neighbour(shapes, row):
+    ground = np.full((256, 256, 3), GROUNDS["light blue"], np.uint8)
+    picture = neighbours.lay(shapes.pixels[row], ground, Spot((20, 30, 120, 130), 1)).astype(np.uint8)
+    seen = neighbours.known(shapes)
+    copy, name, off = neighbours.closest(picture, shapes, seen)
+    assert shapes.rows[row]["label"] in name
+    assert off < 25  # of 255: the box is found to a pixel, so edges may be one off
+    assert np.abs(copy.astype(int) - picture).mean() < 3
+    other = neighbours.closest(picture, shapes, seen, but=row)
+    assert shapes.rows[row]["label"] not in other[1]
+    assert other[2] > 1.5 * off
 
 
 @pytest.fixture(scope="module")
