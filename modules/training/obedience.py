@@ -28,7 +28,7 @@ from modules.models.catalog import read_catalogue
 from modules.models.latent import LatentModel
 from modules.models.loading import load, set_threads
 from modules.tasks import Controlled, Task
-from modules.training.posture import pck, posture, stance
+from modules.training.posture import joints_of, pck, posture, stance
 from modules.training.scene_cache import pose_map
 from modules.training.scores.painting import painted
 from modules.training.scores.sheets import contact_sheet
@@ -69,7 +69,7 @@ def pose_score_by_blazepose(pictures: list[np.ndarray], scenes: list[Scene]) -> 
 
 def joints_right(people: list[Person], scenes: list[Scene]) -> float:
     """PCK@0.1 of one person a scene."""
-    hits = [pck(who, one.keypoints / (*one.image.shape[:2], 1)) for who, one in zip(people, scenes)]
+    hits = [pck(who, joints_of(one)) for who, one in zip(people, scenes)]
     return round(float(np.concatenate(hits).mean()), 3)
 
 

@@ -28,6 +28,7 @@ from modules.training.denoiser import learning_rate
 from modules.training.export import write_manifest
 from modules.training.precision import precision
 from modules.training.sight import held_out_scenes
+from modules.training.toyland.scenes import Scene
 
 WEIGHTS = modules.HOME / "assets" / "posture" / "posture.safetensors"
 SIDE, GRID = 128, 16  # a picture is looked at in SIDE x SIDE pixels; a joint lies in one of GRID x GRID cells
@@ -209,11 +210,17 @@ def pck(found: Person, true: np.ndarray) -> np.ndarray:
     return (np.array(off) <= reach)[true[:, 2] > 0]
 
 
+def joints_of(one: Scene) -> np.ndarray:
+    """The joints of a scene with a figure, (18, 3): x and y as shares of the picture, 1 where visible."""
+    assert one.keypoints is not None
+    return one.keypoints / (len(one.image), len(one.image), 1)
+
+
 def score(network: Posture, count: int = 80) -> dict[str, float | int]:
     """PCK@0.1 in pictures that nobody was trained on, half of them with other things beside the figure."""
     drawn = held_out_scenes(count // 2, "figure") + held_out_scenes(count - count // 2, "both")
     found = stance(network.eval(), [Image.fromarray(one.image) for one in drawn])
-    hits = [pck(who, one.keypoints / (*one.image.shape[:2], 1)) for who, one in zip(found, drawn)]
+    hits = [pck(who, joints_of(one)) for who, one in zip(found, drawn)]
     return {"pictures": count, "PCK@0.1": round(float(np.concatenate(hits).mean()), 3)}
 
 

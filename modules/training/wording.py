@@ -66,6 +66,7 @@ def says(caption: str, colour: str | None, nouns: Sequence[str]) -> bool:
 
 def worn(one: Scene, part: str) -> np.ndarray:
     """Where on the picture the trunk, or the thighs, should be, (H, W) booleans."""
+    assert one.keypoints is not None  # whoever is dressed has joints
     spots = one.keypoints[:, :2]
     sheet = Image.new("1", one.image.shape[1::-1])
     draw = ImageDraw.Draw(sheet)
