@@ -105,7 +105,7 @@ class LatentModel:
         itself the task's own width and height.
         """
         scene, name = scene or Scene(task.width, task.height), class_of(task)
-        classed = isinstance(task, ClassConditional) and self.classes is not None
+        classed = task if isinstance(task, ClassConditional) and self.classes is not None else None
         words = [task.prompt.strip(), task.negative_prompt.strip()]
         texts = list(dict.fromkeys([*words, ""] if classed else words))  # each read once, all in one batch
         encoded = dict(zip(texts, self.text(texts), strict=True))
@@ -116,7 +116,8 @@ class LatentModel:
         if words[0] or (words[1] and name is None):
             weighted.append((prompt, task.guidance_scale))
         if classed:
-            weighted.append((with_class(self.tell(encoded[""], scene), self.classes, name), task.class_scale))
+            alone = with_class(self.tell(encoded[""], scene), self.classes, name)
+            weighted.append((alone, classed.class_scale))
         base = negative
         if isinstance(task, InstructEdit):
             base, weighted = over_a_picture(negative, weighted, task.image_guidance_scale)
