@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from modules.training import evaluate
+from modules.training.scores.plots import lines, samplers_plot
 from modules.training.scores.prompts import SETS
 from modules.training.scores.table import GOALS, LINES, table
 
@@ -78,7 +79,7 @@ def test_lines_say_what_was_measured():
                 "words turned": [{"guidance scale": 6.0, **row}],
             },
             "samplers": {"walks": [
-                {"sampler": "DDPM", "calls": 1000, "right": 0.9, "kernel distance": 0.12, "pictures": 8}
+                {"sampler": "DDPM", "calls": 1000, "right": 0.9, "beyond true pictures": 0.12, "pictures": 8}
             ]},
             "autoencoder": {"scenes": {"dB": 31.25, "pictures": 24}, "seconds": 3},
         },
@@ -89,3 +90,21 @@ def test_lines_say_what_was_measured():
     assert "class right 10% at 0; guidance scale turned up, the other kept: ground right 20% at 6" in told
     assert "DDPM in 1000 calls" in told
     assert "31.2 dB on 24 scenes." in told
+
+
+def test_plots_are_drawn_of_what_was_measured(tmp_path):
+    walk = {"pictures": 8, "right": 0.5, "beyond true pictures": 1.0}
+    samplers_plot(
+        {
+            "classes": ["heart"],
+            "fine picture": "DDIM, 250 calls",
+            "true pictures": [{"pictures": 8, "right": 0.9}],
+            "walks": [
+                {"sampler": "DDIM", "calls": 4, "off the fine picture": 0.2, **walk},
+                {"sampler": "DDPM", "calls": 1000, **walk},
+            ],
+        },
+        tmp_path / "samplers.png",
+    )
+    lines({"right": [(1, 0.2), (15, 0.9)]}, "scale", "Guidance", tmp_path / "guidance.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"samplers.png", "guidance.png"}

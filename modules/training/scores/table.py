@@ -82,8 +82,8 @@ def _samplers(found: dict[str, Any]) -> str:
     reference = max(found["walks"], key=lambda row: row["calls"])
     return (
         f"- {reference['sampler']} in {reference['calls']} calls, without guidance: classes right "
-        f"{reference['right']:.0%}, kernel distance {reference['kernel distance']:g} from true pictures "
-        f"({reference['pictures']} pictures; samplers.png has the rest)."
+        f"{reference['right']:.0%}, kernel distance {reference['beyond true pictures']:g} above that of true "
+        f"pictures ({reference['pictures']} pictures; samplers.png has the rest)."
     )
 
 
