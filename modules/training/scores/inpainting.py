@@ -24,6 +24,7 @@ def inpainting(model: LatentModel, data: Path, share: float) -> dict[str, Any]:
 
     The seam is the mean step between neighbours across the mask's edge, over the mean step between
     neighbours elsewhere within 12 pixels of it; 1 means that the edge cannot be told from what is around it.
+    Painted as the page does unless told otherwise, by the model's own defaults.
     """
     toyland, rng, count = Toyland(data), np.random.default_rng(2024), max(4, round(CASES * share))
     colours = [word for word in PAINTS if word not in ("black", "white", "gray")]
@@ -34,9 +35,10 @@ def inpainting(model: LatentModel, data: Path, share: float) -> dict[str, Any]:
             pass
         picture = Image.fromarray(toyland.render(made))
         mask = around(made.items[0])
-        task = Inpaint(
-            prompt=f"a {paint} {NAMES[label]} on a {made.ground} background", image=picture, mask=mask, seed=5
-        )
+        task = Inpaint(**{
+            **model.card.defaults, "prompt": f"a {paint} {NAMES[label]} on a {made.ground} background",
+            "image": picture, "mask": mask, "seed": 5,
+        })  # fmt: skip
         after, before, inside = painted(model, task)[0], np.asarray(picture), np.asarray(mask) > 127
         (told,) = answers([after], [Wanted(things=(likes(label),), colour=paint)])
         named.append(told["thing"])
