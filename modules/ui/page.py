@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from html import escape
 from typing import Any
@@ -197,24 +197,23 @@ class Page:
         }
         controls = [panel.sampler, panel.schedule, panel.steps, panel.compare]
         place = [self.more[name] for name in ("model", "width", "height")]
-        outputs = [panel.plot, panel.schedule, panel.steps]
+        chosen = [panel.schedule, panel.steps]
 
-        def told(answer: Callable[..., Any], now: str, *values: Any) -> tuple[Any, ...]:
-            where, shares = values[len(controls) :][: len(place)], values[len(controls) + len(place) :]
-            strength = dict(zip(strengths, shares, strict=True)).get(now, 1.0)
-            return answer(self.engine, *values[: len(controls)], snr_panel.Place(strength, *where))
-
-        changed = partial(told, snr_panel.changed)
+        def allowed(_now: str, sampler: str, schedule: str, steps: float, *others: Any) -> tuple[Any, ...]:
+            fits = snr_panel.fitting(self.engine, sampler, schedule, steps, others[1])
+            return snr_panel.allowed(fits)
 
         def entered(name: str, _left: str, *values: Any) -> tuple[Any, ...]:
-            return name, *changed(name, *values)
+            return name, *allowed(name, *values)
 
         inputs = [self.open_tab, *controls, *place, *strengths.values()]
+        draws = partial(snr_panel.draws_first, next(iter(self.tabs)), [*strengths])
         for name, tab in self.tab.items():
             tab.select(
                 partial(entered, name),
                 inputs,
-                [self.open_tab, *outputs],
+                [self.open_tab, *chosen],
+                js=draws(name),
                 queue=False,
                 trigger_mode="always_last",
                 show_progress="hidden",
@@ -224,9 +223,10 @@ class Page:
         moved += [size.input for size in place[1:]]  # their changes have listeners already
         gr.on(
             moved,
-            changed,
+            allowed,
             inputs,
-            outputs,
+            chosen,
+            js=draws(),
             queue=False,
             trigger_mode="always_last",
             show_progress="hidden",
@@ -235,10 +235,13 @@ class Page:
         own = [form.fields.get(name) for form in self.forms.values() for name in forecast.GUIDANCE]
         others = [part.change for part in (*own, self.more["batch_size"]) if part is not None]
         gr.on([*others, self.forecast.tick], **self.foretold)
-        sets = [*outputs, panel.sampler, panel.compare]
+        sets = [panel.plot, *chosen, panel.sampler, panel.compare]
 
-        def followed(_model: str, *values: Any) -> dict[Any, Any]:
-            return dict(zip(sets, told(snr_panel.another_model, *values), strict=True))
+        def followed(_model: str, now: str, *values: Any) -> dict[Any, Any]:
+            asked, (model, width, height, *shares) = values[: len(controls)], values[len(controls) :]
+            strength = dict(zip(strengths, shares, strict=True)).get(now, 1.0)
+            at = snr_panel.Place(strength, model, width, height)
+            return dict(zip(sets, snr_panel.another_model(self.engine, *asked, at), strict=True))
 
         self.panel_follows = models.Follower(inputs, sets, followed)
 

@@ -229,8 +229,7 @@ const begin = (levels) => {
   state.shown = "live";
   state.point = null;
 };
-const receive = () => {
-  const message = props.value;
+const take = (message) => {
   if (!message || typeof message !== "object") return;
   if (message.train) {
     state.train = message.train;
@@ -246,6 +245,27 @@ const receive = () => {
   if ("compare" in message) state.compare = message.compare;
   draw();
   if (message.plan) window.dispatchEvent(new CustomEvent("studio", { detail: { planned: true } }));
+};
+
+// A changed control is answered at once, the newest one alone; what gradio changes of the others waits a frame.
+const frame = () => new Promise((go) => requestAnimationFrame(() => setTimeout(go)));
+let asking = null, next = null, tab = null;
+const answer = async () => {
+  while (next) {
+    const question = next;
+    next = null;
+    const message = await server.plan_levels(question).catch(() => ({ refused: "The studio does not answer: these are the levels from before." }));
+    take(message.refused ? { refusal: message.refused } : message);
+    await frame();
+  }
+  asking = null;
+};
+(window.epsilon ??= {}).walk = async (opened, names, sent) => {
+  tab = opened || tab || names[0];
+  const values = Object.fromEntries(names.map((name, i) => [name, sent[i]]));
+  next = { ...values, strength: values[`strength of ${tab}`] ?? 1 };
+  await (asking ??= answer());
+  return sent;
 };
 
 // The gallery tells of steps, of the end of a run, and of the picture on screen.
@@ -319,6 +339,6 @@ plot.addEventListener("blur", () => { state.point = null; draw(); });
 find(".snr-table").addEventListener("toggle", () => fill(find(".snr-table")));
 new ResizeObserver(() => draw()).observe(plot);
 window.addEventListener("studio", hear);
-watch("value", receive);
-receive();
+watch("value", () => take(props.value));
+take(props.value);
 draw();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 from modules.tasks import TextToImage
 from modules.ui.forms import Maker
+from modules.ui.history import Answer, in_words
 from modules.ui.toolkit import gr
 
 HERE = Path(__file__).parent
@@ -46,6 +48,19 @@ class Place(NamedTuple):
 
 WHOLE = Place()
 
+CONTROLS = ("sampler", "schedule", "steps", "compare", "model", "width", "height")
+"""What the page sends with every change, behind the open tab and before each tab's strength."""
+
+
+def draws_first(first: str, strengths: Iterable[str], tab: str | None = None) -> str:
+    """JavaScript of a listener that has the new curve drawn before the server is asked for anything else.
+
+    `first` is the tab that is open at first, `strengths` are the tabs that have one, and `tab` is the one
+    that this event opens, if it opens one.
+    """
+    names = [first, *CONTROLS, *(f"strength of {name}" for name in strengths)]
+    return f"(...sent) => window.epsilon.walk({json.dumps(tab)}, {json.dumps(names)}, sent)"
+
 
 def build(engine: Any) -> Panel:
     """Draws the controls and a plot that is empty until the page has opened, so that start-up stays quick."""
@@ -55,6 +70,7 @@ def build(engine: Any) -> Panel:
         value={},
         html_template=(HERE / "snr_panel.html").read_text(encoding="utf-8"),
         js_on_load=(HERE / "snr_panel.js").read_text(encoding="utf-8"),
+        server_functions=answers(engine),
         apply_default_css=False,
         elem_id="snr",
     )
@@ -71,18 +87,44 @@ def changed(
     engine: Any, sampler: str, schedule: str, steps: float, compare: str | None, at: Place = WHOLE
 ) -> tuple[dict[str, Any], Any, Any]:
     """After any change of the controls: the drawing, this sampler's spacings, how far the steps reach."""
-    sampler = _possible(engine, sampler, at.model)
-    spacings = engine.spacings(sampler, at.model)
-    if schedule not in spacings:
-        schedule = spacings[0]
-    allowed = engine.limits(TextToImage, "steps").maximum
-    reach = min(FAR.get(sampler, USUAL), engine.most_steps(sampler, at.model), allowed)
+    fits = fitting(engine, sampler, schedule, steps, at.model)
+    return curve_message(engine, fits.sampler, fits.schedule, fits.steps, compare, at), *allowed(fits)
+
+
+class Fitting(NamedTuple):
+    """Values of the controls that go together, nearest to those asked for, and what else could be chosen."""
+
+    sampler: str
+    schedule: str
+    steps: int
+    spacings: list[str]
+    reach: int
+
+
+def fitting(engine: Any, sampler: str, schedule: str, steps: float | None, model: str | None) -> Fitting:
+    """What the controls must say for a walk to be possible."""
+    sampler = _possible(engine, sampler, model)
+    spacings = engine.spacings(sampler, model)
+    most = engine.limits(TextToImage, "steps").maximum
+    reach = min(FAR.get(sampler, USUAL), engine.most_steps(sampler, model), most)
     steps = int(min(max(steps or 1, 1), reach))
-    return (
-        curve_message(engine, sampler, schedule, steps, compare, at),
-        gr.update(choices=spacings, value=schedule),
-        gr.update(maximum=reach, value=steps),
-    )
+    return Fitting(sampler, schedule if schedule in spacings else spacings[0], steps, spacings, reach)
+
+
+def allowed(fits: Fitting) -> tuple[Any, Any]:
+    """The updates of the controls themselves: the spacings, and how far the steps reach."""
+    spacings = gr.update(choices=fits.spacings, value=fits.schedule)
+    return spacings, gr.update(maximum=fits.reach, value=fits.steps)
+
+
+def answers(engine: Any) -> list[Answer]:
+    """What the drawing asks for by itself, so that it need not wait for gradio to look at every control."""
+
+    def plan_levels(asked: Mapping[str, Any]) -> dict[str, Any]:
+        at = Place(float(asked["strength"]), asked["model"], asked["width"], asked["height"])
+        return changed(engine, asked["sampler"], asked["schedule"], asked["steps"], asked["compare"], at)[0]
+
+    return [in_words(plan_levels)]
 
 
 def another_model(
