@@ -260,13 +260,18 @@ const answer = async () => {
   }
   asking = null;
 };
-(window.epsilon ??= {}).walk = async (opened, names, sent) => {
+const walk = async (opened, names, sent) => {
   tab = opened || tab || names[0];
   const values = Object.fromEntries(names.map((name, i) => [name, sent[i]]));
   next = { ...values, strength: values[`strength of ${tab}`] ?? 1 };
   await (asking ??= answer());
   return sent;
 };
+const open = () => {
+  if (window.epsilon) window.epsilon.walk = walk;
+  else setTimeout(open, 50); // the page's own script is still to come
+};
+open();
 
 // The gallery tells of steps, of the end of a run, and of the picture on screen.
 const hear = ({ detail }) => {

@@ -59,7 +59,7 @@ def draws_first(first: str, strengths: Iterable[str], tab: str | None = None) ->
     that this event opens, if it opens one.
     """
     names = [first, *CONTROLS, *(f"strength of {name}" for name in strengths)]
-    return f"(...sent) => window.epsilon.walk({json.dumps(tab)}, {json.dumps(names)}, sent)"
+    return f"(...sent) => window.epsilon?.walk?.({json.dumps(tab)}, {json.dumps(names)}, sent) ?? sent"
 
 
 def build(engine: Any) -> Panel:

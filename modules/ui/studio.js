@@ -2,7 +2,7 @@
   // Whose pictures are asked for: a name that this browser made up and keeps, as long as it keeps anything.
   const fresh = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   let name = null;
-  Object.assign((window.epsilon ??= {}), {
+  window.epsilon = {
     owner() {
       try {
         name = name || localStorage.getItem("epsilon-owner") || fresh();
@@ -16,7 +16,7 @@
       const { root, api_prefix } = window.gradio_config;
       return `${root}${api_prefix || ""}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
     },
-  });
+  };
   // Ctrl+Enter (or Cmd+Enter) presses Generate, Escape presses Cancel; only what is on screen counts.
   const press = (selector) => {
     const button = [...document.querySelectorAll(selector)].find((candidate) => candidate.offsetParent !== null);
