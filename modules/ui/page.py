@@ -201,7 +201,7 @@ class Page:
 
         def allowed(_now: str, sampler: str, schedule: str, steps: float, *others: Any) -> tuple[Any, ...]:
             fits = snr_panel.fitting(self.engine, sampler, schedule, steps, others[1])
-            return snr_panel.allowed(fits)
+            return snr_panel.allowed(fits, schedule, steps)
 
         def entered(name: str, _left: str, *values: Any) -> tuple[Any, ...]:
             return name, *allowed(name, *values)
@@ -238,10 +238,11 @@ class Page:
         sets = [panel.plot, *chosen, panel.sampler, panel.compare]
 
         def followed(_model: str, now: str, *values: Any) -> dict[Any, Any]:
-            asked, (model, width, height, *shares) = values[: len(controls)], values[len(controls) :]
+            sampler, schedule, steps, compare, model, width, height, *shares = values
             strength = dict(zip(strengths, shares, strict=True)).get(now, 1.0)
             at = snr_panel.Place(strength, model, width, height)
-            return dict(zip(sets, snr_panel.another_model(self.engine, *asked, at), strict=True))
+            updates = snr_panel.another_model(self.engine, sampler, schedule, steps, compare, at)
+            return dict(zip(sets, updates, strict=True))
 
         self.panel_follows = models.Follower(inputs, sets, followed)
 

@@ -111,10 +111,17 @@ def fitting(engine: Any, sampler: str, schedule: str, steps: float | None, model
     return Fitting(sampler, schedule if schedule in spacings else spacings[0], steps, spacings, reach)
 
 
-def allowed(fits: Fitting) -> tuple[Any, Any]:
-    """The updates of the controls themselves: the spacings, and how far the steps reach."""
-    spacings = gr.update(choices=fits.spacings, value=fits.schedule)
-    return spacings, gr.update(maximum=fits.reach, value=fits.steps)
+def allowed(fits: Fitting, schedule: str | None = None, steps: float | None = None) -> tuple[Any, Any]:
+    """The updates of the controls themselves: the spacings, and how far the steps reach.
+
+    A value that fits as it is stays untold, for whoever sits before the page may have changed it meanwhile.
+    """
+    spacings, reach = {"choices": fits.spacings}, {"maximum": fits.reach}
+    if fits.schedule != schedule:
+        spacings |= {"value": fits.schedule}
+    if fits.steps != steps:
+        reach |= {"value": fits.steps}
+    return gr.update(**spacings), gr.update(**reach)
 
 
 def answers(engine: Any) -> list[Answer]:

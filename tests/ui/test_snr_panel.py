@@ -66,3 +66,13 @@ def test_an_impossible_pair_is_told_in_words(engine):
     message = snr_panel.curve_message(engine, "DDPM", "karras", 5)
     assert "karras" in message["refusal"]
     assert "plan" not in message
+
+
+def test_what_fits_is_left_to_whoever_changes_it_meanwhile(engine):
+    fits = snr_panel.fitting(engine, "Euler", "karras", 20, None)
+    spacing, steps = snr_panel.allowed(fits, "karras", 20)
+    assert "value" not in spacing
+    assert "value" not in steps
+    spacing, steps = snr_panel.allowed(snr_panel.fitting(engine, "DDPM", "karras", 0, None), "karras", 0)
+    assert spacing["value"] == "default"
+    assert steps["value"] == 1
