@@ -216,12 +216,12 @@ def train(
         rng = np.random.default_rng((seed, step))  # its own, as the step's other generator is
         latents, text, classes, plain = chunks.batch(batch_size, rng, class_share)
         text, classes = drop_conditions(text, classes, plain, empty, rng)
-        plain = train_on_epsilon(
+        error = train_on_epsilon(
             network, average, optimizer, partial(network, text=text, classes=classes),
             latents, alphas_cumprod, step, seed,
         )  # fmt: skip
         seen += batch_size
-        running = plain if running is None else 0.98 * running + 0.02 * plain
+        running = error if running is None else 0.98 * running + 0.02 * error
         if (step + 1) % 50 == 0:
             pace = (time.time() - started) / (step + 1 - first)
             print(

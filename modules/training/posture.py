@@ -6,10 +6,7 @@ It judges whether a ControlNet for poses is obeyed; it knows Toyland's figures, 
 """
 
 import argparse
-import copy
 import functools
-import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,16 +14,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 import modules
 from modules.conditions.pose import KEYPOINTS, Person
 from modules.conditions.sight import Block
-from modules.training.checkpoint import resume_run, save_run, update_average
-from modules.training.denoiser import learning_rate
-from modules.training.export import write_manifest
 from modules.training.precision import precision
+from modules.training.seeing import fit, ship
 from modules.training.sight import held_out_scenes
 from modules.training.toyland.scenes import Scene
 
@@ -171,32 +166,20 @@ def train(data: Path, run: Path, steps: int, batch_size: int, seed: int = 0) -> 
     """Train until `steps`, going on from `run/posture.pt` where it exists, and ship the averaged weights."""
     torch.manual_seed(seed)
     network = Posture().to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=0.02, fused=True)
-    first = resume_run(run / "posture.pt", network, average, optimizer).get("step", 0)
-    figures, saved, running = Figures(data), time.time(), None
-    for step in range(first, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, PEAK, 0.5)
-        pictures, joints = figures.batch(batch_size, np.random.default_rng((seed, step)))
+    figures = Figures(data)
+
+    def loss(rng: np.random.Generator) -> torch.Tensor:
+        pictures, joints = figures.batch(batch_size, rng)
         with precision():
             said = network(pictures)
         surprise = -(targets(joints[..., :2]) * said.float().flatten(2).log_softmax(-1)).sum(-1)
         inside = ((joints[..., :2] >= 0) & (joints[..., :2] <= 1)).all(-1)
         weight = inside * (HIDDEN + (1 - HIDDEN) * joints[..., 2])
-        loss = (surprise * weight).sum() / weight.sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        update_average(average, network, min(0.995, (step + 1) / (step + 10)))
-        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        if (step + 1) % 50 == 0:
-            print(f"step {step + 1} loss {running:.4f}", flush=True)
-        if time.time() - saved > 120 or step + 1 == steps:
-            save_run(run / "posture.pt", network, average, optimizer, step=step + 1)
-            saved = time.time()
-    export(average, WEIGHTS.parent, {"steps": steps, "samples": steps * batch_size, "scores": score(average)})
+        return (surprise * weight).sum() / weight.sum()
+
+    average = fit(network, run / "posture.pt", steps, PEAK, loss, seed)
+    facts = {"steps": steps, "samples": steps * batch_size, "scores": score(average)}
+    ship(average, WEIGHTS, "Toyland posture", facts)
 
 
 def pck(found: Person, true: np.ndarray) -> np.ndarray:
@@ -222,15 +205,6 @@ def score(network: Posture, count: int = 80) -> dict[str, float | int]:
     found = stance(network.eval(), [Image.fromarray(one.image) for one in drawn])
     hits = [pck(who, joints_of(one)) for who, one in zip(found, drawn)]
     return {"pictures": count, "PCK@0.1": round(float(np.concatenate(hits).mean()), 3)}
-
-
-def export(network: Posture, folder: Path, facts: dict) -> None:
-    """Ship the weights in float16, with a manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS.name, metadata={"format": "pt"})
-    write_manifest(folder, {"name": "Toyland posture", "licence": "Apache-2.0", "training": facts})
-    print(json.dumps(facts))
 
 
 def main() -> None:

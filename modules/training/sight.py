@@ -6,21 +6,15 @@ It judges whether a ControlNet is obeyed, and reads depth maps out of pictures i
 """
 
 import argparse
-import copy
-import json
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from modules.conditions.sight import GRID, SIDE, WEIGHTS, Sight, seen
-from modules.training.checkpoint import resume_run, save_run, update_average
-from modules.training.denoiser import learning_rate
-from modules.training.export import write_manifest
 from modules.training.precision import precision
+from modules.training.seeing import fit, ship
 from modules.training.toyland.scenes import Scene, is_held_out, scene
 
 GLANCE = 32  # pixels: enough to learn what a scene would hold
@@ -70,29 +64,17 @@ def train(data: Path, run: Path, steps: int, batch_size: int, seed: int = 0) -> 
     """Train until `steps`, going on from `run/sight.pt` where it exists, and ship the averaged weights."""
     torch.manual_seed(seed)
     network = Sight().to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.02, fused=True)
-    first = resume_run(run / "sight.pt", network, average, optimizer).get("step", 0)
-    scenes, saved, running = Scenes(data), time.time(), None
-    for step in range(first, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, 2e-3, 0.5)
-        pictures, near = scenes.batch(batch_size, np.random.default_rng((seed, step)))
+    scenes = Scenes(data)
+
+    def loss(rng: np.random.Generator) -> torch.Tensor:
+        pictures, near = scenes.batch(batch_size, rng)
         with precision():
             said = network(pictures)
-        loss = (said.float() - near).abs().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        update_average(average, network, min(0.995, (step + 1) / (step + 10)))
-        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        if (step + 1) % 50 == 0:
-            print(f"step {step + 1} loss {running:.4f}", flush=True)
-        if time.time() - saved > 300 or step + 1 == steps:
-            save_run(run / "sight.pt", network, average, optimizer, step=step + 1)
-            saved = time.time()
-    export(average, WEIGHTS.parent, {"steps": steps, "samples": steps * batch_size, "scores": score(average)})
+        return (said.float() - near).abs().mean()
+
+    average = fit(network, run / "sight.pt", steps, 2e-3, loss, seed)
+    facts = {"steps": steps, "samples": steps * batch_size, "scores": score(average)}
+    ship(average, WEIGHTS, "Toyland sight", facts)
 
 
 def score(network: Sight, count: int = 100) -> dict[str, float | int]:
@@ -120,15 +102,6 @@ def spearman(one: np.ndarray, other: np.ndarray, where: np.ndarray | None = None
 
     where = np.ones(one.shape, bool) if where is None else where
     return float(spearmanr(one[where], other[where]).statistic)
-
-
-def export(network: Sight, folder: Path, facts: dict) -> None:
-    """Ship the weights in float16, with a manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS.name, metadata={"format": "pt"})
-    write_manifest(folder, {"name": "Toyland sight", "licence": "Apache-2.0", "training": facts})
-    print(json.dumps(facts))
 
 
 def main() -> None:

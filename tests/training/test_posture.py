@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from modules.conditions.pose import KEYPOINTS
-from modules.training import posture
+from modules.training import posture, seeing
 from modules.training.sight import HELD_OUT
 from modules.training.toyland.scenes import scene
 
@@ -63,10 +63,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch):
     monkeypatch.setattr(posture, "score", lambda average: {})
     monkeypatch.setattr(
         posture,
-        "export",
-        lambda average, folder, facts: shipped.update({facts["steps"]: average.state_dict()}),
+        "ship",
+        lambda average, path, name, facts: shipped.update({facts["steps"]: average.state_dict()}),
     )
-    monkeypatch.setattr(posture, "learning_rate", lambda step, *others: 1e-3)
+    monkeypatch.setattr(seeing, "learning_rate", lambda step, *others: 1e-3)
     posture.train(tmp_path, tmp_path / "whole", steps=3, batch_size=2)
     whole = shipped.pop(3)
     posture.train(tmp_path, tmp_path / "halves", steps=1, batch_size=2)

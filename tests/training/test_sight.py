@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from modules.conditions import sight as network
-from modules.training import sight
+from modules.training import seeing, sight
 from modules.training.toyland.scenes import is_held_out, scene
 
 
@@ -44,9 +44,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch):
     shipped = {}
     monkeypatch.setattr(sight, "score", lambda average: {})
     monkeypatch.setattr(
-        sight, "export", lambda average, folder, facts: shipped.update({facts["steps"]: average.state_dict()})
+        sight,
+        "ship",
+        lambda average, path, name, facts: shipped.update({facts["steps"]: average.state_dict()}),
     )
-    monkeypatch.setattr(sight, "learning_rate", lambda step, *others: 1e-3)
+    monkeypatch.setattr(seeing, "learning_rate", lambda step, *others: 1e-3)
     sight.train(tmp_path, tmp_path / "whole", steps=4, batch_size=2)
     whole = shipped.pop(4)
     sight.train(tmp_path, tmp_path / "halves", steps=2, batch_size=2)
